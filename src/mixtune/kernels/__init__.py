@@ -1,0 +1,90 @@
+"""One call, `mixture_linear`, for y = W x + scale · B·M·A·x; which path computes it is decided here and nowhere else.
+
+Shape suffixes as in `factored.py`.
+"""
+
+import torch
+from torch import Tensor
+
+from mixtune.kernels.factored import ExpertsPlan, Gathered, Paired, Plain, Plan, RowsPlan
+from mixtune.kernels.reference import mixture_linear_reference
+from mixtune.kernels.tokens import Grouped, Masked
+from mixtune.routing.routers import RouterOutput, full_precision
+
+__all__ = ["choose_path", "mixture_linear", "mixture_linear_reference"]
+
+MAX_PAIRED_ROWS = 48
+MAX_MASKED_ROWS = 192
+
+
+def choose_path(num_rows: int, chosen_rows: int, *, tokens: bool) -> type[Paired | Gathered | Masked | Grouped]:
+    """The path for banks of `num_rows` rows of which each instance, or each token, uses `chosen_rows`.
+
+    Working on the whole bank is a few large products with unused rows in them; working on the chosen rows alone saves
+    those rows but copies x or the bank about.
+    """
+    if tokens:
+        return Masked if num_rows <= max(MAX_MASKED_ROWS, chosen_rows) else Grouped
+    return Paired if num_rows <= max(MAX_PAIRED_ROWS, chosen_rows) else Gathered
+
+
+def mixture_linear(
+    base_BTO: Tensor,
+    x_BTD: Tensor,
+    bank_a_JD: Tensor,
+    bank_b_OJ: Tensor,
+    routed: RouterOutput | None,
+    *,
+    scale: float,
+    block: int,
+) -> Tensor:
+    """Add the adapter to a frozen linear: y = base + scale · B·M·A·x, [B, T, O]; ΔW = B·M·A is never formed.
+
+    base: [B, T, O], the frozen linear's fresh result. It is given away: where autograd allows it, y is written over it.
+    x: [B, T, D]. bank_a: [E·block, D], bank_b: [O, E·block] (nn.Linear layouts); block is 1 for factors, the rank for
+    experts. routed, the core M: indices and gates [B, K] or [B, T, K]; slot k sends the rows of indices_a[k] to the
+    columns of indices_b[k], times gates[k]. None is the identity core, plain LoRA over all rows.
+
+    Computed in base's dtype (the core in the gates' where that is wider), under autocast too; gradients of x, banks and
+    gates come back in their own dtypes, and once only (no second derivatives).
+    Raises ValueError if shapes do not fit, or if token gates pair an expert's A with another's B.
+    """
+    _check_shapes(base_BTO, x_BTD, bank_a_JD, bank_b_OJ, block)
+    in_place = (
+        base_BTO.is_contiguous() and not base_BTO._is_view() and not (base_BTO.is_leaf and base_BTO.requires_grad)
+    )
+    tensors = (base_BTO, x_BTD, bank_a_JD, bank_b_OJ)
+    with full_precision(base_BTO):
+        if routed is None:
+            return Plain.apply(*tensors, Plan(scale=scale, in_place=in_place))
+        chosen = routed.indices_a.shape[-1] * block
+        path = choose_path(bank_a_JD.shape[0], chosen, tokens=routed.indices_a.dim() == 3)
+        gates, plan = _plan(routed, scale, block, in_place)
+        return path.apply(*tensors, gates, plan)
+
+
+def _plan(routed: RouterOutput, scale: float, block: int, in_place: bool) -> tuple[Tensor, Plan]:
+    """Gates and plan for the path: bank rows for decisions of instances, experts for those of tokens."""
+    indices_a, indices_b = routed.indices_a, routed.indices_b
+    if indices_a.dim() == 3:
+        if indices_a is not indices_b and not torch.equal(indices_a, indices_b):
+            raise ValueError("routed: token gates need indices_a equal to indices_b (each expert's A with its own B)")
+        return routed.gates, ExpertsPlan(scale=scale, in_place=in_place, experts=indices_a.flatten(0, 1), block=block)
+    gates = routed.gates
+    if block > 1:
+        rows = torch.arange(block, device=indices_a.device)
+        indices_a, indices_b = ((each[..., None] * block + rows).flatten(1) for each in (indices_a, indices_b))
+        gates = gates.repeat_interleave(block, 1)
+    return gates, RowsPlan(scale=scale, in_place=in_place, rows_a=indices_a, rows_b=indices_b)
+
+
+def _check_shapes(base_BTO: Tensor, x_BTD: Tensor, bank_a_JD: Tensor, bank_b_OJ: Tensor, block: int) -> None:
+    (num_rows, d_in), (d_out, num_columns) = bank_a_JD.shape, bank_b_OJ.shape
+    expected = (*x_BTD.shape[:-1], d_out)
+    fits = x_BTD.dim() == 3 and base_BTO.shape == expected and x_BTD.shape[-1] == d_in
+    if not fits or num_rows != num_columns or num_rows % block:
+        shapes = {"base": base_BTO, "x": x_BTD, "bank_a": bank_a_JD, "bank_b": bank_b_OJ}
+        listed = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in shapes.items())
+        raise ValueError(
+            f"shapes do not fit base [B, T, O], x [B, T, D], bank_a [E·{block}, D], bank_b [O, E·{block}]: {listed}"
+        )

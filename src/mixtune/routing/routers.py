@@ -1,0 +1,184 @@
+"""Routers: from what a layer sees to which factors or experts it uses, and with which gates.
+
+Shape suffixes: B instances, T tokens, D input width, E factors or experts,
+K chosen slots (r for conditional routing). N stands for B or for B, T.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mixtune.routing.cores import ConditionalOptions, ConditionalWeights, conditional_term
+from mixtune.routing.gates import HARD_GATES, check_gate, gate
+
+
+@dataclass(frozen=True)
+class RouterOutput:
+    """What a router decided: the core of `y = W x + s·B·M·A x`.
+
+    indices_a, indices_b: long [B, K] (one decision an instance) or [B, T, K] (one a token), best first. Slot k of B
+    pairs with slot k of A, so order matters. For experts both are the same tensor of expert numbers.
+    gates: multiplier of each slot, same shape, floating point; exactly 1.0 going forward under "straight-through".
+    probs: [B, E] or [B, T, E], the router's (A's) probabilities over everything it could have chosen; probs_b the same
+    for B's scores before conditioning, or None. Both carry gradient, for auxiliary losses and statistics.
+    """
+
+    indices_a: Tensor
+    indices_b: Tensor
+    gates: Tensor
+    probs: Tensor
+    probs_b: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenOptions:
+    """How a token router decides: the top_k most probable experts and their gate, or, if dense, every expert.
+
+    dense ignores top_k and gate: each expert is multiplied by its softmax probability (METHODS M1).
+    Raises ValueError for an unknown gate or top_k < 1.
+    """
+
+    top_k: int = 1
+    gate: str = "straight-through"
+    dense: bool = False
+
+    def __post_init__(self) -> None:
+        check_gate(self.gate)
+        if self.top_k < 1:
+            raise ValueError(f"top_k: must be at least 1, got {self.top_k}")
+
+
+def pool_prompt(x_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+    """Mean over the positions where mask is true, [B, D], summed and returned in float32 or wider.
+
+    mask None means every position. An instance with no position (T = 0 or an all-false row) gives zeros. Values at
+    masked positions must be finite (they are multiplied by zero). METHODS D6: pass the prompt mask.
+    """
+    dtype = torch.promote_types(x_BTD.dtype, torch.float32)
+    with full_precision(x_BTD):
+        if mask_BT is None:
+            return x_BTD.sum(1, dtype=dtype) / max(x_BTD.shape[1], 1)
+        mask_BT = mask_BT.to(dtype)
+        # One matrix product per instance: several times faster than masking a copy of x.
+        total_BD = torch.bmm(mask_BT[:, None], x_BTD.to(dtype))[:, 0]
+        return total_BD / mask_BT.sum(1, keepdim=True).clamp_min(1)
+
+
+def conditional_route(
+    h_BD: Tensor,
+    bank_a_ED: Tensor,
+    routers: ConditionalWeights,
+    options: ConditionalOptions,
+    kept: tuple[Tensor, Tensor] | None = None,
+) -> RouterOutput:
+    """Choose r factors a and r factors b for each instance (Conditional MixLoRA, arXiv 2402.15896; METHODS §1).
+
+        iA = top-r(W_A h),  p = softmax(W_B h),  iB = top-r(p + ifs_weight·c)
+        published: c = Σ_k softmax_E(a_{iA[k]} · W_AB[k])
+        released:  c = softmax(Σ_k softmax_E((Σ_d a_{iA[k],d}) · (Σ_f W_AB[k, f])))          (D2, D3)
+        choice:    c = softmax(W_C · mean_k embed[iA[k]])
+        none:      iB = top-r(W_B h)
+
+    Both lists are ordered by score, equal scores by lower number.
+
+    A slot's gate is made of softmax(W_A h) at iA[k] and of B's score at iB[k] (p alone under "none"): for
+    "straight-through" one gate on their sum, which is value and gradient of the product of one gate on each; otherwise
+    the product. `kept` = (indices_a, indices_b), both [B, r], replaces the choosing; gates stay differentiable.
+
+    Unless the gate changes what is computed ("multiply", "renormalise"), h and the bank are read detached: the routing
+    gradient then trains routers only, and the gradient of everything else is exactly that of the network with its
+    selection held fixed, rather than that plus a term pulling factors and lower layers towards being chosen.
+
+    h: [B, D]; bank_a: [E, D]; indices in the result [B, r], probs and probs_b [B, E], computed in float32 or wider.
+    Raises ValueError if r > E or a needed weight is absent.
+    """
+    if options.gate in HARD_GATES:
+        h_BD, bank_a_ED = h_BD.detach(), bank_a_ED.detach()
+    with full_precision(h_BD):
+        h_BD = h_BD.to(routers.router_a.dtype)
+        logits_a_BE = F.linear(h_BD, routers.router_a)
+        logits_b_BE = F.linear(h_BD, routers.router_b)
+        probs_a_BE, probs_b_BE = logits_a_BE.softmax(-1), logits_b_BE.softmax(-1)
+        indices_a_BK = kept[0] if kept is not None else top_k(logits_a_BE, options.r)
+        c_BE = conditional_term(indices_a_BK, bank_a_ED, routers, options)
+        score_b_BE = probs_b_BE if c_BE is None else torch.add(probs_b_BE, c_BE, alpha=options.ifs_weight)
+        indices_b_BK = kept[1] if kept is not None else top_k(logits_b_BE if c_BE is None else score_b_BE, options.r)
+        gates_BK = _pair_gate(options.gate, probs_a_BE.gather(-1, indices_a_BK), score_b_BE.gather(-1, indices_b_BK))
+    return RouterOutput(indices_a_BK, indices_b_BK, gates_BK, probs_a_BE, probs_b_BE)
+
+
+def token_route(
+    x_BTD: Tensor,
+    weight_ED: Tensor,
+    bias_E: Tensor | None,
+    options: TokenOptions,
+    kept: tuple[Tensor, Tensor] | None = None,
+) -> RouterOutput:
+    """Choose experts for each token (or, for x of shape [B, D], for each instance): p = softmax(W x + bias).
+
+    The top_k most probable, best first, equal ones by lower number, multiplied by `options.gate` of their p; or, if
+    dense, all E in order, multiplied by p. `kept` replaces the choosing as in `conditional_route`, and x is read
+    detached under the same rule as h there. Logits and softmax are computed in the weight's dtype (keep it float32).
+    Result: indices and gates [..., K], probs [..., E]; indices_a is indices_b. Raises ValueError if top_k > E.
+    LLaVA-MoLE (arXiv 2401.16160, METHODS §2) with its defaults there; M1 and M2 are `dense` and gate "none".
+    """
+    num_experts = weight_ED.shape[0]
+    if not options.dense and options.top_k > num_experts:
+        raise ValueError(f"top_k: {options.top_k} experts cannot be chosen out of {num_experts}")
+    if not options.dense and options.gate in HARD_GATES:
+        x_BTD = x_BTD.detach()
+    with full_precision(x_BTD):
+        logits_NE = F.linear(x_BTD.to(weight_ED.dtype), weight_ED, bias_E)
+        probs_NE = logits_NE.softmax(-1)
+        if options.dense:
+            every_NE = torch.arange(num_experts, device=x_BTD.device).expand(probs_NE.shape)
+            return RouterOutput(every_NE, every_NE, probs_NE, probs_NE)
+        indices_NK = kept[0] if kept is not None else top_k(logits_NE, options.top_k)
+        gates_NK = gate(options.gate, probs_NE.gather(-1, indices_NK))
+    return RouterOutput(indices_NK, indices_NK, gates_NK, probs_NE)
+
+
+def random_route(
+    batch: int, num_factors: int, r: int, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> RouterOutput:
+    """The control that any claim about routing needs: r distinct factors a and, apart from them, r distinct b for each
+    of `batch` instances, every ordered choice equally likely, drawn from `generator` alone (METHODS D12).
+
+    Indices and gates (all 1.0) are [batch, r]; probs and probs_b are 1 / num_factors. Raises ValueError if
+    r > num_factors.
+    """
+    if r > num_factors:
+        raise ValueError(f"r: {r} factors cannot be chosen out of {num_factors}")
+    draws = torch.rand(2, batch, num_factors, generator=generator, device=generator.device)
+    indices_a_BK, indices_b_BK = draws.argsort(-1)[..., :r].to(device).unbind(0)
+    uniform_BE = torch.full((batch, num_factors), 1.0 / num_factors, device=device)
+    return RouterOutput(indices_a_BK, indices_b_BK, torch.ones(batch, r, device=device), uniform_BE, uniform_BE)
+
+
+def top_k(scores: Tensor, k: int) -> Tensor:
+    """Positions of the k largest along the last dimension, largest first; among equals the lower position first.
+
+    torch.topk promises no order among equals, so two machines could route the same input differently.
+    Raises ValueError if there are fewer than k.
+    """
+    if k > scores.shape[-1]:
+        raise ValueError(f"r: {k} factors cannot be chosen out of {scores.shape[-1]}")
+    if k == 1:
+        return scores.argmax(-1, keepdim=True)
+    return scores.detach().sort(dim=-1, descending=True, stable=True).indices[..., :k]
+
+
+def _pair_gate(name: str, score_a_BK: Tensor, score_b_BK: Tensor) -> Tensor:
+    """One gate a slot from the scores of its two factors; see `conditional_route`."""
+    if name in HARD_GATES:
+        return gate(name, score_a_BK + score_b_BK)
+    return gate(name, score_a_BK * score_b_BK)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """Inside it autocast does not lower the precision of a routing decision."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
