@@ -1,0 +1,138 @@
+"""What a model that carries a mixture does around each forward: open the scope, close it, hand over what came out.
+
+One `ModelHooks` a model, found in the model's `__dict__` under `ATTRIBUTE`, so that copies of the model have their own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache
+
+from mixtune.adapters.layer import MixtureLinear
+from mixtune.adapters.loading import check_loaded
+from mixtune.adapters.replay import unwrap_checkpointing, wrap_checkpointing
+from mixtune.routing.cache import adopt, filled, kept_by
+from mixtune.routing.prompts import BatchFacts, GenerationPrompt
+from mixtune.routing.scope import RoutingScope, ScopeHolder
+
+ATTRIBUTE = "_mixtune_hooks"
+OWN_KEYS = ("prompt_mask", "task_ids")
+
+
+class ModelHooks:
+    """State and hooks of one model.
+
+    holder: shared with the model's layers. generation: the prompt of the `generate` that is running. recorders: open
+    `record_routing` contexts. auxiliary: loss of the forward just done, until it is taken or the next forward opens.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.holder = ScopeHolder()
+        self.generation: GenerationPrompt | None = None
+        self.recorders: list[Any] = []
+        self.auxiliary: Tensor | None = None
+        self.layers: list[MixtureLinear] = []
+        self.installed = self.unchecked = False
+        self._instances = False
+        self._names = tuple(inspect.signature(type(model).forward).parameters)[1:]
+        self._checkpointed: list[nn.Module] = []
+
+    @classmethod
+    def of(cls, model: nn.Module) -> ModelHooks:
+        """The hooks of `model`, made if it has none yet (not installed then)."""
+        if ATTRIBUTE not in model.__dict__:
+            model.__dict__[ATTRIBUTE] = cls(model)
+        return model.__dict__[ATTRIBUTE]
+
+    @classmethod
+    def find(cls, model: nn.Module) -> ModelHooks:
+        """The hooks of `model`, or of the adapted model inside it. Raises ValueError if there is none."""
+        for module in model.modules():
+            if ATTRIBUTE in module.__dict__:
+                return module.__dict__[ATTRIBUTE]
+        raise ValueError(
+            f"{type(model).__name__} carries no mixture; make one with get_peft_model(model, MixtureConfig())"
+        )
+
+    def install(self, model: nn.Module) -> None:
+        """Hook `model`, once, and look up its layers again (they are looked up here so that no forward has to)."""
+        modules = list(model.modules())
+        self.layers = [module for module in modules if isinstance(module, MixtureLinear)]
+        self._instances = any(plan.instance for layer in self.layers for plan in layer.mixture_plan.values())
+        self._checkpointed = [module for module in modules if hasattr(module, "gradient_checkpointing")]
+        if not self.installed:
+            model.register_forward_pre_hook(self.open, with_kwargs=True)
+            model.register_forward_hook(self.close, with_kwargs=True, always_call=True)
+            self.installed = True
+
+    def remove(self, model: nn.Module) -> None:
+        """Leave `model` as it was before `install`."""
+        for hooks in (model._forward_pre_hooks, model._forward_hooks):
+            for number in [number for number, hook in hooks.items() if getattr(hook, "__self__", None) is self]:
+                for table in (hooks, model._forward_pre_hooks_with_kwargs, model._forward_hooks_with_kwargs,
+                              model._forward_hooks_always_called):  # fmt: skip
+                    table.pop(number, None)
+        unwrap_checkpointing(self._checkpointed)
+        model.__dict__.pop(ATTRIBUTE, None)
+
+    def routes_instances(self) -> bool:
+        """Whether an adapter that is active and enabled routes instances, so that selections have to be kept."""
+        return any(
+            not layer._disable_adapters and name in layer.mixture_plan and layer.mixture_plan[name].instance
+            for layer in self.layers
+            for name in layer.active_adapters
+        )
+
+    def open(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Forward pre-hook: take our own keyword arguments out and open the scope."""
+        if getattr(model, "_is_replica", False):
+            raise ValueError("nn.DataParallel shares one scope between threads; use DistributedDataParallel (torchrun)")
+        given = {key: kwargs[key] for key in OWN_KEYS if key in kwargs}
+        kwargs = {key: value for key, value in kwargs.items() if key not in OWN_KEYS} if given else kwargs
+        inputs = {**dict(zip(self._names, args, strict=False)), **kwargs}
+        if model.training:
+            wrap_checkpointing(self._checkpointed, self.holder)
+        if self.unchecked:
+            check_loaded(self.layers)
+            self.unchecked = False
+        self.auxiliary = None
+        cache = inputs.get("past_key_values") if self._instances else None
+        self.holder.scope = RoutingScope(
+            facts=BatchFacts.of(inputs, given, self.generation),
+            cache=cache,
+            continues=bool(kept_by(cache)) or filled(cache) > 0,
+            training=model.training,
+            recording=bool(self.recorders),
+            seed=self._seed(),
+        )
+        return args, kwargs
+
+    def close(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Forward hook, called after an exception too (without output then): close the scope, pass on its results."""
+        scope, self.holder.scope = self.holder.scope, None
+        if scope is None or output is None:
+            return
+        if scope.keep:
+            for cache in _caches(scope.cache, output):
+                adopt(cache, {key: scope.made[key] for key in scope.keep})
+        if scope.auxiliary:
+            self.auxiliary = torch.stack([loss.to(scope.auxiliary[0].device) for loss in scope.auxiliary]).sum()
+        if scope.recorded:
+            for recorder in self.recorders:
+                recorder.add(scope)
+
+    def _seed(self) -> int:
+        """A fresh number from torch's generator (which trainers save and restore) if anything is routed at random."""
+        random = any(plan.config.random_routing for layer in self.layers[:1] for plan in layer.mixture_plan.values())
+        return int(torch.randint(1 << 62, ()).item()) if random else 0
+
+
+def _caches(given: Any, output: Any) -> list[Cache]:
+    """The KV caches this forward filled: the one it was given, and the one it returned if that is another."""
+    values = output.values() if isinstance(output, dict) else output if isinstance(output, tuple) else ()
+    found = [each for each in (given, *values) if isinstance(each, Cache)]
+    return list({id(cache): cache for cache in found}.values())

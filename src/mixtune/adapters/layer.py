@@ -1,0 +1,133 @@
+"""The one layer of every preset: a frozen linear, two banks, and the parameters of a router.
+
+Shape suffixes: B instances, T tokens, D input width, O output width, E factors or experts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from mixtune.adapters.routes import LayerPlan, route
+from mixtune.adapters.settings import MixtureConfig
+from mixtune.kernels import mixture_linear
+from mixtune.routing.scope import ScopeHolder
+
+MERGING = (
+    "merging: a mixture is another matrix for every sample, so no single weight equals it; serve the model with its "
+    "adapter"
+)
+MERGING_LORA = "merging: mixtune never writes into the base's weights; use peft's own LoraConfig to merge a LoRA"
+ROUTERS = (
+    "mixture_router_A", "mixture_router_B", "mixture_router_AB", "mixture_router_choice", "mixture_router_embed"
+)  # fmt: skip
+
+
+class MixtureLinear(nn.Module, BaseTunerLayer):
+    """A linear layer with one or more adapters: y = W x + Σ over active adapters of s·B·M·A x.
+
+    Parameters, all float32 whatever the base's dtype (nn.Linear each, so that every name is `<attr>.<adapter>.weight`):
+    mixture_A [E·block, D], mixture_B [O, E·block], mixture_router_A and _B [E, D], mixture_router_AB [E, r·D],
+    mixture_router_choice and _embed [E, D]; a layer has those its adapter needs.
+    """
+
+    base_layer: nn.Module
+    in_features: int
+    out_features: int
+    adapter_layer_names = ("mixture_A", "mixture_B", *ROUTERS)
+    other_param_names = ("mixture_dropout", "mixture_plan")
+
+    def __init__(self, base_layer: nn.Linear, holder: ScopeHolder) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
+        for name in self.adapter_layer_names:
+            setattr(self, name, nn.ModuleDict())
+        self.mixture_dropout = nn.ModuleDict()
+        self.mixture_plan: dict[str, LayerPlan] = {}
+        self.frozen_peft_weight_names = {}
+        self._disable_adapters = False
+        self.merged_adapters: list[str] = []
+        self.holder = holder
+
+    def update_layer(self, adapter: str, plan: LayerPlan) -> None:
+        """Add the parameters of `adapter` as `plan` says, on the base layer's device."""
+        config = plan.config
+        self.mixture_plan[adapter] = plan
+        self.mixture_dropout[adapter] = nn.Dropout(config.lora_dropout) if config.lora_dropout else nn.Identity()
+        self._add("mixture_A", adapter, self.in_features, plan.rows)
+        self._add("mixture_B", adapter, plan.rows, self.out_features)
+        if config.init_weights:
+            nn.init.zeros_(self.part("mixture_B", adapter).weight)
+        if plan.mixed and plan.leader is None:
+            self._add_routers(adapter, config)
+        if not config.routers_learn:
+            self.frozen_peft_weight_names[adapter] = ROUTERS
+        self._move_adapter_to_device_of_base_layer(adapter)
+        self.set_adapter(self.active_adapters)
+
+    def part(self, name: str, adapter: str) -> nn.Linear:
+        """The parameters called `name` (one of `adapter_layer_names`) of `adapter`."""
+        return getattr(self, name)[adapter]
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's result plus what each active adapter adds; x and result [B, T, ·] or [T, ·]."""
+        y = self.base_layer(x, *args, **kwargs)
+        if self._disable_adapters:
+            return y
+        for adapter in self.active_adapters:
+            plan = self.mixture_plan.get(adapter)
+            if plan is not None:
+                y = self._adapt(y, x, plan)
+        return y
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Always raises ValueError; see `MixtureModel`."""
+        raise ValueError(MERGING)
+
+    def unmerge(self) -> None:
+        """Nothing to do: nothing is ever merged."""
+
+    def _adapt(self, y: Tensor, x: Tensor, plan: LayerPlan) -> Tensor:
+        adapter, flat = plan.adapter, x.dim() == 2
+        x_BTD, y_BTO = (x[None], y[None]) if flat else (x, y)
+        routed = route(self, plan, x_BTD) if plan.mixed else None
+        y_BTO = mixture_linear(
+            y_BTO,
+            self.mixture_dropout[adapter](x_BTD),
+            self.part("mixture_A", adapter).weight,
+            self.part("mixture_B", adapter).weight,
+            routed,
+            scale=plan.scale,
+            block=plan.block,
+        )
+        return y_BTO[0] if flat else y_BTO
+
+    def _add(self, name: str, adapter: str, d_in: int, d_out: int, *, bias: bool = False) -> None:
+        # nn.Linear starts as kaiming_uniform(a=sqrt(5)), peft's start for LoRA's A; each row depends on d_in alone.
+        getattr(self, name)[adapter] = nn.Linear(d_in, d_out, bias=bias, dtype=torch.float32)
+
+    def _add_routers(self, adapter: str, config: MixtureConfig) -> None:
+        width, size = self.in_features, config.size
+        self._add("mixture_router_A", adapter, width, size, bias=config.router == "linear" and config.router_bias)
+        if config.router == "linear":
+            return
+        self._add("mixture_router_B", adapter, width, size)
+        if config.conditional in ("published", "released"):
+            self._add("mixture_router_AB", adapter, width * config.r, size)
+        if config.conditional == "choice":
+            self._add("mixture_router_choice", adapter, width, size)
+            self._add("mixture_router_embed", adapter, width, size)
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        # peft also casts to the base's dtype here; our parameters stay float32.
+        device = device or self._get_base_layer_device_and_dtype(self.get_base_layer())[0]
+        for name in self.adapter_layer_names:
+            module = getattr(self, name)
+            if device is None or adapter_name not in module:
+                continue
+            if not any(parameter.is_meta for parameter in module[adapter_name].parameters()):
+                module[adapter_name].to(device)

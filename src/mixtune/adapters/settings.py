@@ -1,0 +1,162 @@
+"""`MixtureConfig`: what an adapter is, as peft writes it to and reads it from adapter_config.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from peft import PeftConfig
+
+from mixtune.adapters.presets import PRESETS, Preset
+from mixtune.config import near
+from mixtune.routing.cores import CONDITIONALS
+from mixtune.routing.gates import GATES
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "context": ("instance", "token", "none"),
+    "router": ("conditional", "linear", "none"),
+    "conditional": CONDITIONALS,
+    "gate": tuple(GATES),
+    "pooling": ("prompt", "all"),
+    "dense": ("never", "inference", "always"),
+    "router_scope": ("linear", "mlp"),
+}
+
+
+class MixtureType(str, Enum):
+    """The name of this method among peft's methods. Name and value are equal, so that it is found as a plain string."""
+
+    MIXTURE = "MIXTURE"
+
+
+def of_preset() -> Any:
+    """A field that the preset's row fills in if it is not given."""
+    return field(default=None)
+
+
+@dataclass
+class MixtureConfig(PeftConfig):
+    """Settings of one adapter: y = W x + s·B·M·A x in every target linear (METHODS section 0).
+
+    `preset` names a row of `PRESETS`; every other field left at None is taken from that row. After construction all
+    fields hold the values in force, except `scaling`, where None means lora_alpha / r (see `scale`).
+
+    r: slots chosen by a conditional router, rank of an expert, or rank of the plain LoRA.
+    num_factors (conditional) or num_experts (linear): E, how many there are to choose from; top_k experts are chosen.
+    context: what is routed, "instance", "token" or "none". router: "conditional", "linear" or "none" (plain LoRA).
+    conditional, gate, ifs_weight: see `mixtune.routing.routers.ConditionalOptions`. dense: when all experts are used,
+    weighted by their probability ("never", "inference", "always"). pooling: an instance is read on its "prompt" or on
+    "all" positions. keep_selection: the prompt's selection holds for the answer (needs pooling "prompt" to be False).
+    router_trainable False freezes the routers; random_routing draws selections instead (control). router_scope: one
+    router per "linear" or one per "mlp", shared by its linears. router_aux_loss_coef weights the balance loss.
+    target_modules: "all-linear", names or a regular expression; exclude_modules: the same, by default the vision tower
+    and the projector, and [] for nothing. mixture_modules: regular expression of the targets that get the mixture, the
+    others get plain LoRA; None means all. init_weights False makes B random too.
+    base_shapes is written by mixtune: the shapes the adapter was made for, checked when it is loaded.
+
+    Raises ValueError naming the field, its value and the rule it breaks.
+    """
+
+    preset: str = "mixlora"
+    r: int = of_preset()
+    lora_alpha: float = of_preset()
+    scaling: float | None = None
+    lora_dropout: float = of_preset()
+    num_factors: int = of_preset()
+    num_experts: int = of_preset()
+    top_k: int = of_preset()
+    context: str = of_preset()
+    router: str = of_preset()
+    conditional: str = of_preset()
+    gate: str = of_preset()
+    ifs_weight: float = 1.0
+    pooling: str = of_preset()
+    keep_selection: bool = of_preset()
+    dense: str = of_preset()
+    router_trainable: bool = of_preset()
+    random_routing: bool = of_preset()
+    router_bias: bool = of_preset()
+    router_scope: str = of_preset()
+    router_aux_loss_coef: float = of_preset()
+    target_modules: list[str] | str = "all-linear"
+    exclude_modules: list[str] | str | None = None
+    mixture_modules: str | None = of_preset()
+    modules_to_save: list[str] | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    init_weights: bool = True
+    base_shapes: dict[str, list[list[int]]] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = MixtureType.MIXTURE
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset: {self.preset!r} is unknown{near(self.preset, PRESETS)}")
+        # A config read from a file states the base it was made for; peft fills in a fresh one while it adapts a model.
+        self._made_for_a_base = self.base_shapes is not None
+        self._fill_in(PRESETS[self.preset])
+        self._check()
+
+    @property
+    def scale(self) -> float:
+        """Factor s in y = W x + s·B·M·A x."""
+        return float(self.scaling if self.scaling is not None else self.lora_alpha / self.r)
+
+    @property
+    def size(self) -> int:
+        """E: factors or experts to choose from; 1 for plain LoRA."""
+        return {"conditional": self.num_factors, "linear": self.num_experts, "none": 1}[self.router]
+
+    @property
+    def routers_learn(self) -> bool:
+        """Whether any gradient can reach the routers: from a gate or from the balance loss."""
+        return bool(
+            self.router_trainable
+            and not self.random_routing
+            and (self.gate != "none" or self.dense == "always" or self.router_aux_loss_coef)
+        )
+
+    def _fill_in(self, preset: Preset) -> None:
+        for each in fields(Preset):
+            if hasattr(self, each.name) and getattr(self, each.name) is None:
+                setattr(self, each.name, getattr(preset, each.name))
+        if self.lora_alpha is None and self.router in CHOICES["router"]:
+            self.lora_alpha = preset.alpha_per_r * self.r + preset.alpha_per_factor * self.size
+        if isinstance(self.target_modules, tuple):
+            self.target_modules = list(self.target_modules)
+
+    def _check(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: {getattr(self, name)!r} is unknown{near(getattr(self, name), choices)}")
+        self._check_numbers()
+        if (self.router == "none") != (self.context == "none"):
+            raise ValueError(f"context: {self.context!r} does not go with router {self.router!r}")
+        if self.router == "conditional" and self.context != "instance":
+            raise ValueError(f"context: router 'conditional' needs 'instance', got {self.context!r}")
+        if self.context == "instance" and not self.keep_selection and self.pooling == "prompt":
+            raise ValueError("keep_selection: False needs pooling 'all'; an answer's tokens are no prompt to pool over")
+        if self.random_routing and self.context != "instance":
+            raise ValueError(f"random_routing: needs context 'instance', got {self.context!r}")
+        if self.router_scope == "mlp" and self.router == "conditional":
+            raise ValueError("router_scope: 'mlp' needs router 'linear'; factors belong to one linear")
+
+    def _check_numbers(self) -> None:
+        self._at_least_one("r")
+        if self.router == "conditional":
+            self._at_least_one("num_factors")
+            if self.num_factors < self.r:
+                raise ValueError(f"num_factors: {self.num_factors} is less than r = {self.r}; E factors must cover r")
+        if self.router == "linear":
+            self._at_least_one("num_experts")
+            self._at_least_one("top_k")
+            if self.top_k > self.num_experts:
+                raise ValueError(f"top_k: {self.top_k} is more than num_experts = {self.num_experts}")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"lora_dropout: must lie in [0, 1), got {self.lora_dropout}")
+
+    def _at_least_one(self, name: str) -> None:
+        value: Any = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: must be a whole number of at least 1, got {value!r}")

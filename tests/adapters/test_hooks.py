@@ -1,0 +1,95 @@
+import pickle
+
+import pytest
+import torch
+
+from mixtune import get_peft_model, record_routing
+from mixtune.adapters.hooks import ModelHooks
+from mixtune.routing.cache import kept_by
+from routed import adapted, batch, config, randomise, sample
+from tiny import tiny_llava
+
+
+@pytest.fixture(scope="module")
+def found():
+    return batch([sample(0, 9), sample(1, 12)])
+
+
+def test_own_arguments_do_not_reach_the_model(found):
+    model = adapted("lora")
+    with torch.no_grad():
+        model(**found, prompt_mask=torch.ones_like(found["input_ids"]), task_ids=torch.tensor([0, 1]))
+
+
+def test_positional_arguments_are_understood(found):
+    model = adapted("mixlora").get_base_model()
+    with record_routing(model) as seen, torch.no_grad():
+        model(found["input_ids"], found["pixel_values"], found["attention_mask"])
+    assert seen.prompt_lengths.tolist() == [13, 16]
+
+
+def test_a_wrong_prompt_mask_is_named(found):
+    with pytest.raises(ValueError, match=r"prompt_mask: shape \(2, 3\), expected \(2, 16\)"):
+        adapted("mixlora")(**found, prompt_mask=torch.ones(2, 3))
+
+
+def test_packed_rows_are_refused(found):
+    model = adapted("mixlora")
+    packed = {key: value for key, value in found.items() if key != "attention_mask"}
+    positions = torch.cat([torch.arange(9), torch.arange(7)])[None].expand(2, -1)
+    with pytest.raises(ValueError, match="packed rows"):
+        model(**packed, position_ids=positions)
+
+
+def test_layers_cannot_be_called_alone():
+    layer = next(module for module in adapted("mixlora").modules() if type(module).__name__ == "MixtureLinear")
+    with pytest.raises(ValueError, match="q_proj: called outside a forward"):
+        layer(torch.zeros(1, 2, 32))
+
+
+def test_a_model_without_a_mixture_is_named():
+    with pytest.raises(ValueError, match="Linear carries no mixture"):
+        ModelHooks.find(torch.nn.Linear(2, 2))
+
+
+def test_random_routing_is_a_function_of_torchs_seed(found):
+    model = adapted("mixlora", random_routing=True)
+
+    def drawn(seed):
+        torch.manual_seed(seed)
+        with record_routing(model) as seen, torch.no_grad():
+            model(**found)
+        return torch.stack([routed.indices_a for routed in seen.selections.values()])
+
+    assert torch.equal(drawn(1), drawn(1)) and not torch.equal(drawn(1), drawn(2))
+    assert (drawn(1) != drawn(1)[:1]).any()
+
+
+def test_released_behaviour_reroutes_every_step(found):
+    model = adapted("mixlora-released", r=2, num_factors=6, lora_dropout=0.0, scaling=1.0)
+    with record_routing(model) as seen, torch.no_grad():
+        out = model(**found, use_cache=True)
+        more = torch.cat([found["attention_mask"], torch.ones(2, 1, dtype=torch.long)], 1)
+        model(input_ids=torch.tensor([[9], [10]]), attention_mask=more, past_key_values=out.past_key_values)
+    assert len(seen.forwards) == 2 and kept_by(out.past_key_values) == {}
+
+
+def test_caches_can_be_pickled(found):
+    with torch.no_grad():
+        cache = adapted("mixlora")(**found, use_cache=True).past_key_values
+    again = pickle.loads(pickle.dumps(cache))
+    assert type(again) is type(cache) and again.get_seq_length() == cache.get_seq_length()
+    for key, kept in kept_by(cache).items():
+        assert torch.equal(kept_by(again)[key].indices_b, kept.indices_b)
+
+
+def test_instance_experts_and_every_gate(found):
+    for gate in ("multiply", "renormalise", "none", "straight-through"):
+        changes = {"context": "instance", "gate": gate, "top_k": 2, "router_scope": "linear"}
+        model = get_peft_model(tiny_llava()[0], config("llava-mole", **changes)).eval()
+        randomise(model)
+        with torch.no_grad():
+            whole = model(**found).logits
+            assert torch.isfinite(whole).all()
+            one = {key: value[:1] for key, value in found.items()}
+            torch.testing.assert_close(model(**one).logits[0, :13], whole[0, :13])

@@ -1,0 +1,36 @@
+import torch
+
+from mixtune.adapters.replay import NAME, ReplayingCheckpoint
+from routed import adapted, batch, sample
+
+
+def test_checkpoint_functions_are_wrapped_once_and_restored():
+    model = adapted("mixlora")
+    base = model.get_base_model()
+    base.activation_checkpointing_enable({"use_reentrant": False})
+    layers = [m for m in base.modules() if NAME in m.__dict__]
+    before = [m.__dict__[NAME] for m in layers]
+    model.train()
+    for _ in range(2):
+        model(**batch([sample(0, 9)])).loss.backward()
+    wrapped = [m.__dict__[NAME] for m in layers]
+    assert all(isinstance(each, ReplayingCheckpoint) and each.checkpoint is old
+               for each, old in zip(wrapped, before, strict=True))  # fmt: skip
+    model.unload()
+    assert [m.__dict__[NAME] for m in layers] == before
+
+
+def test_recomputation_repeats_a_random_selection():
+    found = batch([sample(0, 9), sample(1, 12)])
+    model = adapted("mixlora", random_routing=True).train()
+
+    def gradient():
+        torch.manual_seed(3)
+        model.zero_grad()
+        model(**found).loss.backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    expected = gradient()
+    model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+    for name, value in gradient().items():
+        assert torch.equal(value, expected[name])

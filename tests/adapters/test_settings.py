@@ -1,0 +1,81 @@
+import json
+
+import pytest
+
+from mixtune import MixtureConfig
+from mixtune.adapters import PRESETS
+
+
+def test_presets_fill_in_what_is_not_given():
+    made = MixtureConfig(preset="mixlora", num_factors=32)
+    assert (made.r, made.num_factors, made.gate, made.conditional) == (4, 32, "straight-through", "published")
+    assert made.scale == 2.0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_stands_alone_and_names_its_source(name):
+    made = MixtureConfig(preset=name)
+    assert "arXiv" in PRESETS[name].source
+    assert made.size >= 1 and made.scale > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "scale"),
+    [
+        ({"preset": "mixlora", "r": 8}, 2.0),
+        ({"preset": "mixlora", "lora_alpha": 8, "r": 8}, 1.0),
+        ({"preset": "mixlora", "lora_alpha": 8, "scaling": 0.5}, 0.5),
+        ({"preset": "mixlora-published"}, 2 * 16 / 4),
+        ({"preset": "mixlora-released", "num_factors": 32, "r": 2}, 2 * 32 / 2),
+        ({"preset": "lora", "r": 4}, 2.0),
+        ({"preset": "llava-mole"}, 64 / 32),
+    ],
+)
+def test_scale(given, scale):
+    assert MixtureConfig(**given).scale == scale
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"preset": "mixlra"}, "preset: 'mixlra' is unknown; did you mean 'mixlora'"),
+        ({"num_factors": 3}, "num_factors: 3 is less than r = 4"),
+        ({"gate": "straight"}, "gate: 'straight' is unknown; did you mean 'straight-through'"),
+        ({"r": 0}, "r: must be a whole number of at least 1, got 0"),
+        ({"r": True}, "r: must be a whole number"),
+        ({"preset": "llava-mole", "top_k": 4}, "top_k: 4 is more than num_experts = 3"),
+        ({"lora_dropout": 1.0}, "lora_dropout: must lie in"),
+        ({"keep_selection": False}, "keep_selection: False needs pooling 'all'"),
+        ({"context": "token"}, "router 'conditional' needs 'instance'"),
+        ({"router": "none"}, "context: 'instance' does not go with router 'none'"),
+        ({"preset": "llava-mole", "random_routing": True}, "random_routing: needs context 'instance'"),
+        ({"router_scope": "mlp"}, "router_scope: 'mlp' needs router 'linear'"),
+    ],
+)
+def test_wrong_settings_are_named(given, message):
+    with pytest.raises(ValueError) as caught:
+        MixtureConfig(**given)
+    assert message in str(caught.value)
+
+
+def test_a_written_config_is_read_back_equal(tmp_path):
+    made = MixtureConfig(preset="llava-mole", r=4, target_modules=["q_proj", "up_proj"], exclude_modules=[])
+    made.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "MIXTURE"
+    read = MixtureConfig.from_pretrained(tmp_path)
+    assert read.to_dict() == made.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("given", "learn"),
+    [
+        ({"preset": "mixlora"}, True),
+        ({"preset": "mixlora-published"}, False),
+        ({"preset": "mixlora", "router_trainable": False}, False),
+        ({"preset": "mixlora", "random_routing": True}, False),
+        ({"preset": "llava-mole-released"}, True),
+        ({"preset": "llava-mole-released", "router_aux_loss_coef": 0.0}, False),
+    ],
+)
+def test_routers_learn(given, learn):
+    assert MixtureConfig(**given).routers_learn is learn

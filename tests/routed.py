@@ -1,0 +1,75 @@
+"""Tiny models with an adapter that does something, and batches for them. Used by the tests of adapters and rules."""
+
+from __future__ import annotations
+
+import torch
+
+from mixtune import MixtureConfig, get_peft_model
+from tiny import VOCABULARY, tiny_llava
+
+PRESETS = ("lora", "mixlora", "llava-mole")
+SMALL = {"lora": {"r": 4}, "mixlora": {"r": 2, "num_factors": 6}, "llava-mole": {"r": 3, "lora_dropout": 0.0}}
+IMAGE = VOCABULARY.index("<image>")
+FIRST_WORD = 8  # after special tokens and roles
+
+
+def config(preset: str, **changes) -> MixtureConfig:
+    """The preset in a size that fits the tiny model."""
+    return MixtureConfig(**{"preset": preset, **SMALL.get(preset, {"r": 2}), **changes})
+
+
+def randomise(model: torch.nn.Module, seed: int = 0, scale: float = 0.3) -> None:
+    """Give every adapter parameter a value, so that B is not zero and selections differ between samples."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".mixture_" in name:
+                width = 1.0 if "_router_" in name else scale
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * width)
+
+
+def adapted(preset: str, seed: int = 0, **changes):
+    """The tiny LLaVA with a randomised adapter of `preset`, in eval mode."""
+    model, _ = tiny_llava(seed)
+    model = get_peft_model(model, config(preset, **changes))
+    randomise(model, seed)
+    return model.eval()
+
+
+def sample(seed: int, prompt: int, answer: int = 4) -> dict[str, torch.Tensor]:
+    """One picture, `prompt` positions of prompt (four of them the picture) and `answer` of answer, without padding."""
+    generator = torch.Generator().manual_seed(seed)
+    words = torch.randint(FIRST_WORD, len(VOCABULARY), (prompt + answer - 5,), generator=generator)
+    ids = torch.cat([torch.tensor([1] + [IMAGE] * 4), words])
+    labels = ids.clone()
+    labels[:prompt] = -100
+    return {"ids": ids, "labels": labels, "pixels": torch.randn(3, 28, 28, generator=generator)}
+
+
+def batch(samples: list[dict[str, torch.Tensor]], side: str = "right", labels: bool = True) -> dict[str, torch.Tensor]:
+    """Samples padded on `side` into the tensors a model takes."""
+    longest = max(len(each["ids"]) for each in samples)
+
+    def pad(values: torch.Tensor, fill: int) -> torch.Tensor:
+        room = torch.full((longest - len(values),), fill)
+        return torch.cat([values, room] if side == "right" else [room, values])
+
+    found = {
+        "input_ids": torch.stack([pad(each["ids"], 0) for each in samples]),
+        "attention_mask": torch.stack([pad(torch.ones_like(each["ids"]), 0) for each in samples]),
+        "pixel_values": torch.stack([each["pixels"] for each in samples]),
+    }
+    if labels:
+        found["labels"] = torch.stack([pad(each["labels"], -100) for each in samples])
+    return found
+
+
+def prompts(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The prompts of `samples` alone, left-padded as `generate` wants them."""
+    cut = [{**each, "ids": each["ids"][each["labels"] == -100]} for each in samples]
+    return batch(cut, side="left", labels=False)
+
+
+def attended(values: torch.Tensor, found: dict[str, torch.Tensor], row: int) -> torch.Tensor:
+    """What `values` holds at the positions of row `row` that are not padding."""
+    return values[row][found["attention_mask"][row].bool()]

@@ -1,0 +1,337 @@
+"""The seven rules of routing (docs: what to rely on), each as a property of every preset."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mixtune import get_peft_model, record_routing
+from mixtune.adapters import auxiliary_loss, dead_routers, router_parameters
+from mixtune.adapters.hooks import ModelHooks
+from mixtune.routing.cache import kept_by
+from routed import IMAGE, PRESETS, adapted, attended, batch, config, prompts, randomise, sample
+from tiny import tiny_llava
+from tolerances import TOL
+
+CLOSE = TOL[torch.float32]
+pytestmark = pytest.mark.parametrize("preset", PRESETS)
+GREEDY = {"do_sample": False, "max_new_tokens": 5, "min_new_tokens": 5, "suppress_tokens": [IMAGE]}
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    """Samples of mixed lengths, and one prompt with nothing but a picture."""
+    return [sample(seed, prompt, answer) for seed, (prompt, answer) in enumerate([(9, 4), (14, 3), (5, 1), (11, 7)])]
+
+
+@pytest.fixture(scope="module")
+def models():
+    """One randomised model a preset, never changed by a test."""
+    return {preset: adapted(preset) for preset in PRESETS}
+
+
+def logits(model, found, **given):
+    with torch.no_grad():
+        return model(**found, **given).logits
+
+
+def selected(model, found, **given):
+    with record_routing(model) as seen:
+        logits(model, found, **given)
+    return seen
+
+
+# 1. Prompt only
+
+
+def test_answers_and_padding_do_not_change_routing(models, preset, zoo):
+    model = models[preset]
+    one = batch(zoo[:1])
+    other = {key: value.clone() for key, value in one.items()}
+    answer = other["labels"][0] != -100
+    other["input_ids"][0, answer] = other["input_ids"][0, answer].flip(0) + 1
+    first, second = selected(model, one), selected(model, other)
+    if preset == "mixlora":
+        assert first.prompt_lengths.tolist() == [9]
+    for name, routed in first.selections.items():
+        until = slice(None) if preset == "mixlora" else slice(9)
+        same = second.selections[name]
+        assert torch.equal(routed.indices_a[:, until] if preset == "mixlora" else routed.indices_a[0, until],
+                           same.indices_a[:, until] if preset == "mixlora" else same.indices_a[0, until])  # fmt: skip
+        assert torch.equal(routed.indices_b[..., :1].flatten()[:9], same.indices_b[..., :1].flatten()[:9])
+
+
+def test_selections_differ_between_samples(models, preset, zoo):
+    seen = selected(models[preset], batch(zoo))
+    if preset == "lora":
+        assert seen.selections == {}
+        return
+    indices = torch.stack([routed.indices_a.flatten(1)[:, :2] for routed in seen.selections.values()])
+    assert (indices != indices[:, :1]).any()  # otherwise the other tests would prove nothing
+
+
+def test_prompt_mask_is_taken_from_the_best_source(models, preset, zoo):
+    model, found = models[preset], batch(zoo)
+    given = (found["labels"] == -100) & found["attention_mask"].bool()
+    before = selected(model, found)
+    explicit = selected(model, {key: value for key, value in found.items() if key != "labels"}, prompt_mask=given)
+    assert torch.equal(before.prompt_lengths, explicit.prompt_lengths)
+    for name, routed in before.selections.items():
+        assert torch.equal(routed.indices_a, explicit.selections[name].indices_a)
+
+
+# 2. Same in training and generation
+
+
+def stepwise(model, found, labels):
+    """Logits of every answer position, one token at a time with the cache."""
+    with torch.no_grad():
+        out = model(**found, use_cache=True)
+        rows, mask = [out.logits[:, -1]], found["attention_mask"]
+        for token in labels[:-1]:
+            mask = torch.cat([mask, mask.new_ones(1, 1)], 1)
+            out = model(
+                input_ids=token.view(1, 1), attention_mask=mask, past_key_values=out.past_key_values, use_cache=True
+            )
+            rows.append(out.logits[:, -1])
+    return torch.cat(rows)
+
+
+def test_teacher_forced_equals_step_by_step(models, preset, zoo):
+    for each in zoo:
+        answer = each["labels"][each["labels"] != -100]
+        forced = logits(models[preset], batch([each]))[0, -len(answer) - 1 : -1]
+        torch.testing.assert_close(stepwise(models[preset], prompts([each]), answer), forced, **CLOSE)
+
+
+def generated(model, found, **options):
+    out = model.generate(
+        **found, **{**GREEDY, **options}, return_dict_in_generate=True, output_scores=True, output_logits=True
+    )
+    return out.sequences, torch.stack(out.logits or out.scores)
+
+
+def test_generation_equals_teacher_forcing(models, preset, zoo):
+    model, found = models[preset], prompts(zoo)
+    sequences, scores = generated(model, found)
+    mask = torch.cat([found["attention_mask"], torch.ones(len(zoo), 5, dtype=torch.long)], 1)
+    labels = sequences.masked_fill(torch.arange(sequences.shape[1]) < found["input_ids"].shape[1], -100)
+    forced = logits(
+        model,
+        {"input_ids": sequences, "attention_mask": mask, "pixel_values": found["pixel_values"], "labels": labels},
+    )
+    torch.testing.assert_close(scores.transpose(0, 1), forced[:, -6:-1], **CLOSE)
+
+
+@pytest.mark.parametrize("options", [{"use_cache": False}, {"cache_implementation": "static"}], ids=str)
+def test_greedy_is_the_same_with_other_caches(models, preset, zoo, options):
+    found = prompts(zoo)
+    expected, scores = generated(models[preset], found)
+    sequences, other = generated(models[preset], found, **options)
+    assert torch.equal(sequences, expected)
+    torch.testing.assert_close(other, scores, **CLOSE)
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 3}, {"num_beams": 4, "num_return_sequences": 3}], ids=str)
+def test_beams_carry_the_selection(models, preset, zoo, options):
+    found = prompts(zoo)
+    cached, scores = generated(models[preset], found, **options)
+    plain, others = generated(models[preset], found, **options, use_cache=False)
+    assert torch.equal(cached, plain)
+    torch.testing.assert_close(scores, others, **CLOSE)
+    for row in range(len(zoo)):
+        alone = models[preset].generate(**prompts([zoo[row]]), **{**GREEDY, **options})
+        count = options.get("num_return_sequences", 1)
+        assert torch.equal(alone[:, -5:], cached[row * count : (row + 1) * count, -5:])
+
+
+def test_returned_sequences_share_their_prompts_selection(models, preset, zoo):
+    found = prompts(zoo[:2])
+    torch.manual_seed(0)
+    options = {**GREEDY, "do_sample": True, "num_return_sequences": 3}
+    first = models[preset].generate(**found, **options)
+    torch.manual_seed(0)
+    second = models[preset].generate(**found, **options, use_cache=False)
+    assert torch.equal(first, second)
+
+
+def test_assisted_decoding_equals_greedy(models, preset, zoo):
+    found = prompts(zoo[1:2])
+    expected = models[preset].generate(**found, **GREEDY)
+    looked_up = models[preset].generate(**found, **GREEDY, prompt_lookup_num_tokens=3)
+    assert torch.equal(looked_up, expected)
+
+
+def test_continued_chat_keeps_its_selection(models, preset, zoo):
+    model, found = models[preset], prompts(zoo[:1])
+    out = model.generate(**found, **GREEDY, return_dict_in_generate=True)
+    more = torch.cat([out.sequences, torch.tensor([[20, 21, 22]])], 1)
+    mask = torch.ones_like(more)
+    cache = copy.deepcopy(out.past_key_values)
+    again = model.generate(input_ids=more, attention_mask=mask, past_key_values=cache, **GREEDY)
+    whole = {"input_ids": again, "attention_mask": torch.ones_like(again), "pixel_values": found["pixel_values"]}
+    first = torch.zeros_like(again, dtype=torch.bool)
+    first[:, : found["input_ids"].shape[1]] = True
+    forced = logits(model, whole, prompt_mask=first)
+    forced[..., IMAGE] = -torch.inf
+    assert torch.equal(forced[0, -6:-1].argmax(-1), again[0, -5:])
+
+
+def test_cache_carries_selections_wherever_it_goes(models, preset, zoo):
+    found = prompts(zoo[:2])
+    with torch.no_grad():
+        cache = models[preset](**found, use_cache=True).past_key_values
+    kept = dict(kept_by(cache))
+    assert bool(kept) == (preset == "mixlora")
+    copied = copy.deepcopy(cache)
+    copied.batch_repeat_interleave(2)
+    copied.reorder_cache(torch.tensor([3, 0, 1]))
+    copied.batch_select_indices(torch.tensor([0, 2]))
+    copied.crop(-1)
+    for key, before in kept.items():
+        assert torch.equal(kept_by(copied)[key].indices_a, before.indices_a[[1, 0]])
+        assert torch.equal(kept_by(cache)[key].indices_b, before.indices_b)
+    copied.reset()
+    assert kept_by(copied) == {}
+
+
+# 3. Nobody else matters
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_alone_or_in_a_batch(models, preset, zoo, side):
+    model, together = models[preset], batch(zoo, side)
+    positions = (together["attention_mask"].cumsum(1) - 1).clamp_min(0)
+    mixed = logits(model, together, position_ids=positions)
+    for row, each in enumerate(zoo):
+        alone = logits(model, batch([each]))[0]
+        torch.testing.assert_close(attended(mixed, together, row), alone, **CLOSE)
+
+
+def test_generation_alone_or_in_a_batch(models, preset, zoo):
+    together = models[preset].generate(**prompts(zoo), **GREEDY)
+    for row, each in enumerate(zoo):
+        alone = models[preset].generate(**prompts([each]), **GREEDY)
+        assert torch.equal(alone[0, -5:], together[row, -5:])
+
+
+# 4. Chosen once per forward
+
+
+def gradients(model, batches, scale=0.1):
+    """Gradients of all adapter parameters after forwards over all batches and then one backward."""
+    model.train()
+    model.zero_grad()
+    losses = []
+    for found in batches:
+        losses.append(model(**found).loss)
+        extra = auxiliary_loss(model)
+        losses += [] if extra is None else [extra * scale]
+    torch.stack(losses).sum().backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_changes_nothing(preset, zoo, reentrant):
+    changes = {"router_aux_loss_coef": 0.0} if reentrant else {}
+    model = adapted(preset, **changes)
+    batches = [batch(zoo[:2]), batch(zoo[2:])]
+    expected = gradients(model, batches)
+    model.get_base_model().activation_checkpointing_enable({"use_reentrant": reentrant})
+    model.enable_input_require_grads()
+    with record_routing(model) as seen:
+        found = gradients(model, batches)
+    assert found.keys() == expected.keys() and len(found) > 20
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, **CLOSE)
+    assert len(seen.forwards) == (0 if preset == "lora" else 2)
+
+
+def test_auxiliary_loss_without_a_gradient_is_refused(preset, zoo):
+    model = adapted(preset, **({} if preset == "lora" else {"router_aux_loss_coef": 0.1})).train()
+    model.get_base_model().activation_checkpointing_enable({"use_reentrant": True})
+    model.enable_input_require_grads()
+    model(**batch(zoo))
+    if preset == "lora":
+        assert auxiliary_loss(model) is None
+    else:
+        with pytest.raises(ValueError, match="use_reentrant"):
+            auxiliary_loss(model)
+
+
+# 5. Routers learn
+
+
+def test_every_router_learns_from_the_second_step_on(preset, zoo):
+    torch.manual_seed(0)
+    model = get_peft_model(tiny_llava()[0], config(preset, router_aux_loss_coef=0.0)).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(2):
+        optimizer.zero_grad()
+        model(**batch(zoo)).loss.backward()
+        dead = dead_routers(model)
+        optimizer.step()
+        assert len(dead) == (len(router_parameters(model)) if step == 0 else 0)
+
+
+# 6. Fresh = base, disabled = base, saved and loaded = the same bits
+
+
+def test_fresh_and_disabled_are_the_base(preset, zoo):
+    base, _ = tiny_llava()
+    expected = logits(base, batch(zoo))
+    model = get_peft_model(base, config(preset)).eval()
+    assert torch.equal(logits(model, batch(zoo)), expected)
+    randomise(model)
+    assert not torch.equal(logits(model, batch(zoo)), expected)
+    with model.disable_adapter():
+        assert torch.equal(logits(model, batch(zoo)), expected)
+    assert torch.equal(logits(model.unload(), batch(zoo)), expected)
+
+
+def test_saved_and_loaded_are_the_same_bits(models, preset, zoo, tmp_path):
+    from peft import PeftModel
+
+    model = models[preset]
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(tiny_llava()[0], tmp_path).eval()
+    assert torch.equal(logits(loaded, batch(zoo)), logits(model, batch(zoo)))
+    state = {name: value for name, value in model.state_dict().items() if ".mixture_" in name}
+    written = load_file(tmp_path / "adapter_model.safetensors")
+    assert len(written) == len(state)
+    for name, value in state.items():
+        assert torch.equal(loaded.state_dict()[name], value)
+        assert torch.equal(written[name.replace(".default", "")], value)
+
+
+# 7. No globals
+
+
+def test_nothing_is_left_after_a_forward_or_an_exception(preset, zoo):
+    model = adapted(preset)
+    hooks = ModelHooks.find(model)
+    logits(model, batch(zoo))
+    assert hooks.holder.scope is None
+    broken = batch(zoo)
+    broken["input_ids"] = broken["input_ids"].clamp_max(0)  # no image token is left for the pictures
+    with pytest.raises(ValueError):
+        logits(model, broken)
+    assert hooks.holder.scope is None
+    with pytest.raises(ValueError):
+        model.generate(**{**prompts(zoo), "input_ids": prompts(zoo)["input_ids"] * 0}, **GREEDY)
+    assert hooks.holder.scope is None and hooks.generation is None
+
+
+def test_copies_do_not_share_a_scope(preset, zoo):
+    model = adapted(preset)
+    copied = copy.deepcopy(model)
+    randomise(copied, seed=5)
+    before = logits(model, batch(zoo))
+    assert ModelHooks.find(copied).holder is not ModelHooks.find(model).holder
+    assert not torch.equal(logits(copied, batch(zoo)), before)
+    assert torch.equal(logits(model, batch(zoo)), before)
+    assert all(layer.holder is ModelHooks.find(copied).holder for layer in ModelHooks.find(copied).layers)
+    assert torch.equal(
+        copied.generate(**prompts(zoo), **GREEDY), copy.deepcopy(copied).generate(**prompts(zoo), **GREEDY)
+    )
