@@ -1,0 +1,55 @@
+"""From a recipe's samples to a trainer: tasks and their sampler, encoder and collator, arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mixtune.config import Recipe
+from mixtune.data import BadSample, Collator, Encoder, Sample, TaskSampler, fingerprint_samples, fit_samples
+from mixtune.training.setup import Prepared
+from mixtune.training.trainer import MixtureTrainer, RunData, training_arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """The samples, each one's task, the names of all tasks, and the sampler that draws from them."""
+
+    samples: Sequence[Sample]
+    labels: list[str]
+    names: tuple[str, ...]
+    sampler: TaskSampler
+
+
+def group_tasks(samples: Sequence[Sample], recipe: Recipe) -> Tasks:
+    """Samples with the sampler over their tasks that data.sampling and train.seed describe."""
+    labels = [sample.task for sample in samples]
+    names = tuple(sorted(set(labels)))
+    numbers = [names.index(label) for label in labels]
+    sampler = TaskSampler(numbers, recipe.data, recipe.train.seed, names, fingerprint_samples(samples))
+    return Tasks(samples=samples, labels=labels, names=names, sampler=sampler)
+
+
+def fit_tasks(
+    samples: Sequence[Sample], left_out: Sequence[BadSample], encoder: Encoder, recipe: Recipe, say: Callable[..., None]
+) -> Tasks:
+    """The samples that the processor can encode within data.max_length, as tasks; say which were left out.
+
+    All are measured before training starts, so that no run stops half-way at one. Raises DataError, listing them, if
+    unreadable and unfit samples together are more than data.max_bad, or if none is left.
+    """
+    fit, left_out = fit_samples(samples, encoder, recipe.data.max_bad, left_out)
+    say(*[f"left out   {bad}" for bad in left_out])
+    return group_tasks(fit, recipe)
+
+
+def build_trainer(recipe: Recipe, prepared: Prepared, encoder: Encoder, tasks: Tasks) -> MixtureTrainer:
+    """The trainer of a prepared model on these tasks."""
+    collator = Collator(encoder, tasks.names)
+    return MixtureTrainer(
+        trained=prepared.trained,
+        args=training_arguments(recipe.train, recipe.data),
+        settings=recipe.train,
+        data=RunData(samples=tasks.samples, collator=collator, sampler=tasks.sampler, task_names=tasks.names),
+        hooks=prepared.hooks,
+    )

@@ -1,0 +1,136 @@
+"""What trains on a base model: an adapter (stage tune) or the projector (stage align), and how much that is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel, set_seed
+
+from mixtune.adapters import MixtureConfig, auxiliary_loss, router_parameters, trainable_breakdown
+from mixtune.config import AdapterSettings, Recipe
+from mixtune.training.parts import (
+    AlignedProjector,
+    Trained,
+    TunedAdapter,
+    base_dtype,
+    base_fingerprint,
+    hold_in_float32,
+    projector,
+    quiet_peft,
+    saved_modules,
+)
+from mixtune.training.trainer import RoutingHooks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A model ready to train.
+
+    trained: what is saved. hooks: the adapter's say in the loss, None without one. parameters: trained numbers by
+    part (factors, routers, projector, other). base: the name of the frozen model; fingerprint: its hash.
+    """
+
+    trained: Trained
+    hooks: RoutingHooks | None
+    parameters: dict[str, int] = field(default_factory=dict)
+    base: str
+    fingerprint: str
+
+    @property
+    def total(self) -> int:
+        """All trained numbers."""
+        return sum(self.parameters.values())
+
+
+def adapter_config(settings: AdapterSettings, saved: str | None) -> MixtureConfig:
+    """The adapter's configuration; `saved` names the module trained whole beside it (the projector), or None."""
+    given = settings.overrides
+    if saved is not None:
+        given["modules_to_save"] = sorted({*given.get("modules_to_save", []), saved})
+    return MixtureConfig(preset=settings.preset, **given)
+
+
+def adapt(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
+    """Put the recipe's adapter on a model (meta tensors will do), seeded by train.seed."""
+    assert recipe.adapter is not None  # a Recipe of stage tune has one
+    saved = projector(model)[0] if recipe.train.train_projector else None
+    config = adapter_config(recipe.adapter, saved)
+    set_seed(recipe.train.seed)
+    with quiet_peft():
+        adapted = get_peft_model(model, config)
+    for each in adapted.peft_config.values():
+        each.base_model_name_or_path = recipe.model.name_or_path  # not the folder it was cached in
+    return adapted
+
+
+def count_parameters(model: PreTrainedModel, recipe: Recipe) -> dict[str, int]:
+    """What the recipe would train on `model`, a model on the meta device (which is used up), by part."""
+    model.requires_grad_(False)
+    if recipe.adapter is not None:
+        with torch.device("meta"):
+            return trainable_breakdown(adapt(model, recipe))
+    count = sum(weight.numel() for weight in projector(model)[1].parameters())
+    return {"factors": 0, "routers": 0, "projector": count, "other": 0}
+
+
+def learning_routers(model: PeftModel) -> dict[str, nn.Parameter]:
+    """Routers to which the task loss can give a gradient by the adapter's settings: a gate or a dense mixture."""
+    config: Any = model.peft_config[model.active_adapter]
+    if config.gate == "none" and config.dense != "always":
+        return {}
+    return {name: weight for name, weight in router_parameters(model).items() if weight.requires_grad}
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Recompute activations in the backward pass (non-reentrant: frozen embeddings need no gradient of their own).
+
+    Switched on after the adapter is in place: peft would otherwise make the vision tower's inputs require gradients.
+    """
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    options = {"use_reentrant": False}
+    if hasattr(inner, "activation_checkpointing_enable"):
+        inner.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:  # its name before transformers 5.20
+        inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
+def prepare(model: PreTrainedModel, recipe: Recipe) -> Prepared:
+    """Freeze the base, add what the recipe's stage trains and keep that in float32."""
+    model.requires_grad_(False)
+    name, fingerprint = recipe.model.name_or_path, base_fingerprint(model)
+    build = _prepare_align if recipe.train.stage == "align" else _prepare_tune
+    trained, hooks, parameters = build(model, recipe, fingerprint)
+    if recipe.train.gradient_checkpointing:
+        checkpoint_activations(trained.model)
+    return Prepared(trained=trained, hooks=hooks, parameters=parameters, base=name, fingerprint=fingerprint)
+
+
+def _prepare_align(model: PreTrainedModel, recipe: Recipe, fingerprint: str):
+    module = projector(model)[1]
+    module.requires_grad_(True)
+    hold_in_float32(module, base_dtype(model))
+    aligned = AlignedProjector(model, recipe.model.name_or_path, fingerprint)
+    return (
+        aligned,
+        None,
+        {"factors": 0, "routers": 0, "projector": sum(w.numel() for w in module.parameters()), "other": 0},
+    )
+
+
+def _prepare_tune(model: PreTrainedModel, recipe: Recipe, fingerprint: str):
+    dtype = base_dtype(model)
+    adapted = adapt(model, recipe)
+    for module in saved_modules(adapted):
+        hold_in_float32(module, dtype)
+    hooks = RoutingHooks(auxiliary_loss=auxiliary_loss, routers=learning_routers(adapted))
+    return TunedAdapter(adapted), hooks, trainable_breakdown(adapted)
+
+
+def is_main_process() -> bool:
+    """True in a single process and in process zero of a distributed launch, also before that is initialised."""
+    return int(os.environ.get("RANK", "0")) == 0

@@ -1,0 +1,250 @@
+"""transformers' Trainer with what a multi-task mixture needs: its own loss, sampler, log and checkpoints.
+
+No autocast is used. Frozen weights are in the recipe's dtype already, the adapter computes in its base's dtype, and
+trained copies of whole modules compute in float32 (`parts.hold_in_float32`), so training runs the arithmetic that
+evaluation and generation run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import ProgressCallback, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from mixtune.config import DataSettings, TrainSettings
+from mixtune.training import checkpoint as store
+from mixtune.training.callbacks import EpochCallback, LastStepLogs, Progress, RouterWatch
+from mixtune.training.logfile import LOG_FILE, LogWindow, append_record
+from mixtune.training.logits import count_supervised, supervised_loss
+from mixtune.training.parts import PROJECTORS, Trained, vision_tower
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """What a run reads: samples, the collator that makes batches of them, the task sampler, the tasks' names."""
+
+    samples: Sequence[Any]
+    collator: Callable[[list[Any]], dict[str, Tensor]]
+    sampler: Any
+    task_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingHooks:
+    """What an adapter tells the trainer: its auxiliary loss after a forward, and its router parameters by name."""
+
+    auxiliary_loss: Callable[[nn.Module], Tensor | None]
+    routers: dict[str, nn.Parameter]
+
+
+def training_arguments(settings: TrainSettings, data: DataSettings) -> TrainingArguments:
+    """Trainer's arguments for a recipe: AdamW (fused), no autocast, all columns kept, checkpoints by step."""
+    on_cpu = not torch.accelerator.is_available()
+    return TrainingArguments(
+        use_cpu=on_cpu,  # said outright, or processes launched on CPUs would each train alone
+        ddp_backend="gloo" if on_cpu else None,
+        output_dir=settings.output_dir,
+        per_device_train_batch_size=settings.per_device_train_batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.lr_scheduler_type,
+        warmup_steps=settings.warmup_ratio if settings.warmup_ratio < 1 else 0.999999,
+        weight_decay=settings.weight_decay,
+        num_train_epochs=settings.num_train_epochs,
+        max_steps=settings.max_steps or -1,
+        max_grad_norm=settings.max_grad_norm,
+        logging_steps=settings.logging_steps,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        seed=settings.seed,
+        optim="adamw_torch_fused",
+        report_to=list(settings.report_to) or "none",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_num_workers=data.dataloader_num_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+class MixtureTrainer(Trainer):
+    """Trains `trained.model` on `data`.
+
+    Loss of an optimizer step, over all micro-batches and processes of its accumulation window:
+    Σ nll / N + Σ_m (n_m / N) · aux_m, with N the window's supervised tokens and n_m those of micro-batch m, so that
+    4×1, 2×2 and 1×4 samples give the same step.
+    """
+
+    def __init__(
+        self,
+        *,
+        trained: Trained,
+        args: TrainingArguments,
+        settings: TrainSettings,
+        data: RunData,
+        hooks: RoutingHooks | None = None,
+    ):
+        args._n_gpu = min(args.n_gpu, 1)  # several GPUs mean several processes here, never DataParallel replicas
+        super().__init__(model=trained.model, args=args, data_collator=data.collator, train_dataset=data.samples)
+        self.trained, self.settings, self.data, self.hooks = trained, settings, data, hooks
+        self.window = LogWindow(data.task_names, args.device)
+        self.watch = RouterWatch(hooks.routers if hooks else {})
+        self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True  # compute_loss divides by the window's N
+        self._still = vision_tower(trained.model)
+        self._seconds_before, self._started = 0.0, time.monotonic()
+        self._draft: Path | None = None
+        for unwanted in (ProgressCallback, PrinterCallback):
+            self.remove_callback(unwanted)
+        for callback in (EpochCallback(data.sampler), LastStepLogs(), self.watch, Progress()):
+            self.add_callback(callback)
+
+    # Data and optimizer
+
+    def _get_train_sampler(self, train_dataset=None):
+        """The recipe's task sampler."""
+        return self.data.sampler
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW over up to four groups: adapter and projector, each with weight decay (matrices) and without."""
+        if self.optimizer is not None:
+            return self.optimizer
+        rates = (self.settings.learning_rate, self.settings.projector_learning_rate or self.settings.learning_rate)
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, weight in self.trained.model.named_parameters():
+            if weight.requires_grad:
+                in_projector = any(part in PROJECTORS for part in name.split("."))
+                groups.setdefault((in_projector, weight.ndim < 2), []).append(weight)
+        described = [
+            {"params": groups[key], "lr": rates[key[0]], "weight_decay": 0.0 if key[1] else self.args.weight_decay}
+            for key in sorted(groups)
+        ]
+        kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+        self.optimizer = kind(described, **options)
+        return self.optimizer
+
+    # Loss
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
+        """Supervised tokens of the whole accumulation window, over all processes."""
+        if not batch_samples:
+            return None
+        counted = torch.stack([count_supervised(batch["labels"]) for batch in batch_samples]).sum().to(device)
+        return self.accelerator.gather(counted).sum() if self.args.world_size > 1 else counted
+
+    def _model_inputs(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor]:
+        """(inputs in the model's float dtype, task ids); routing facts are kept only for a model that takes them."""
+        dtype = next(self._still.parameters()).dtype
+        batch = {k: v.to(dtype) if torch.is_floating_point(v) else v for k, v in inputs.items()}
+        task_ids_B = batch["task_ids"]
+        if not self.trained.routed:
+            batch = {k: v for k, v in batch.items() if k not in ("prompt_mask", "task_ids")}
+        return batch, task_ids_B
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Task loss and auxiliary loss of one micro-batch, divided by the window's supervised tokens.
+
+        Returns the loss, with the per-token losses as second value if `return_outputs`.
+        """
+        self._still.eval()
+        batch, task_ids_B = self._model_inputs(inputs)
+        found = supervised_loss(model, batch)
+        n_local = found.nll.numel()
+        share = 1.0 / (num_items_in_batch if num_items_in_batch is not None else max(n_local, 1))
+        task_loss = found.nll.sum() * share
+        if self.watch.active:
+            self.watch.look(task_loss)
+        aux = self.hooks.auxiliary_loss(self.trained.model) if self.hooks else None
+        self.window.add(nll_N=found.nll, rows_N=found.rows, task_ids_B=task_ids_B, aux=aux)
+        loss = task_loss if aux is None else task_loss + aux * (n_local * share)
+        loss = loss * self.accelerator.num_processes  # gradients are averaged over processes, N counts all of them
+        return (loss, found) if return_outputs else loss
+
+    # Log
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(self.settings.output_dir)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds trained so far, earlier sessions included."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Append the window's record to train_log.jsonl; report_to gets the same numbers, tasks as `task_loss/name`."""
+        if "loss" in logs:
+            if self.args.world_size > 1:
+                self.window.combine(self.accelerator.reduce)
+            window = self.window.flush()
+            record = {"step": self.state.global_step, "epoch": self.state.epoch, "loss": window.pop("loss")}
+            record |= {name: logs[name] for name in ("learning_rate", "grad_norm") if name in logs}
+            record |= {**window, "seconds": round(self.seconds, 3)}
+            if self.is_world_process_zero():
+                append_record(self.folder / LOG_FILE, record)
+            logs = {**logs, "loss": record["loss"]}
+            logs |= {f"task_loss/{task}": value for task, value in record["task_loss"].items()}
+        super().log(logs, start_time)
+
+    # Checkpoints
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """The run's folder, or the hidden draft beside it while a checkpoint is being written."""
+        return str(self._draft) if self._draft else super()._get_output_dir(trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Write what is trained, nothing else (no pickled arguments, no copy of the processor)."""
+        if self.args.should_save:
+            folder = Path(output_dir or self.folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.trained.save(folder, state_dict)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Trainer's checkpoint and the sampler's state, written as a hidden draft and published in one rename."""
+        name, root = f"checkpoint-{self.state.global_step}", self.folder
+        if self.args.world_size > 1:
+            self.window.combine(self.accelerator.reduce)
+        self._draft = root / f"{store.DRAFT}{name}"
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            draft, self._draft = self._draft, None
+        self.accelerator.wait_for_everyone()
+        if not self.args.should_save:
+            self.window.flush()  # its share is in process zero's window now
+            return
+        (draft / name / store.STATE_FILE).write_text(json.dumps(self._state_beside()), encoding="utf-8")
+        shutil.copyfile(root / store.RECIPE_FILE, draft / name / store.RECIPE_FILE)
+        store.publish(draft / name, root / name)
+        draft.rmdir()
+        store.rotate(root, self.settings.save_total_limit)
+
+    def _state_beside(self) -> dict[str, Any]:
+        """What Trainer does not keep: the sampler, how far it is, the open log window, the seconds so far."""
+        per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        drawn = self.state.global_step * per_step * self.args.world_size
+        sampler = {**self.data.sampler.state_dict(), "epoch": int(self.state.epoch), "drawn": drawn}
+        return {"sampler": sampler, "window": self.window.state_dict(), "seconds": self.seconds}
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take back what `_state_beside` wrote; Trainer restores the rest in `train(resume_from_checkpoint=...)`."""
+        state = store.read_json(checkpoint / store.STATE_FILE)
+        if self.is_world_process_zero():
+            self.window.load_state_dict(state["window"])
+        self._seconds_before, self._started = state["seconds"], time.monotonic()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Load what is trained, strictly."""
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self.trained.load(Path(resume_from_checkpoint))

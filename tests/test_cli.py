@@ -1,0 +1,62 @@
+"""The command line as a user sees it: what it teaches, what it prints, how it fails."""
+
+import pytest
+from typer.testing import CliRunner
+
+from mixtune.cli import app
+from mixtune.config import dump_recipe
+from runs import tiny_recipe
+
+
+def call(*words):
+    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+
+@pytest.fixture
+def recipe_file(tiny_samples, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(tiny_recipe(tiny_samples(8), tmp_path / "run", max_steps=1)))
+    return path
+
+
+def test_help_teaches_by_examples():
+    assert "train" in call("--help").output
+    shown = call("train", "--help").output
+    for words in ("Examples", "learning_rate=1e-4", "--dry-run", "--max-bad 20", "--no-resume"):
+        assert words in shown, words
+
+
+def test_train_applies_overrides_and_says_where_the_run_lies(recipe_file, tmp_path):
+    done = call("train", recipe_file, "learning_rate=1e-4", "adapter.preset=lora", "adapter.r=2")
+    assert done.exit_code == 0, done.output
+    assert f"written to {tmp_path / 'run'}" in done.output and "preset lora" in done.output
+    saved = (tmp_path / "run" / "recipe.yaml").read_text()
+    assert "learning_rate: 0.0001" in saved and "r: 2" in saved
+    again = call("train", recipe_file, "learning_rate=1e-4", "adapter.preset=lora", "adapter.r=2")
+    assert again.exit_code == 0 and "has been run to its end" in again.output
+
+
+def test_all_mistakes_are_printed_without_a_traceback(recipe_file):
+    failed = call("train", recipe_file, "learning_rat=1", "adapter.presett=lora")
+    assert failed.exit_code == 2
+    assert "did you mean 'learning_rate'?" in failed.output and "did you mean 'preset'?" in failed.output
+    assert "Traceback" not in failed.output
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    failed = call("train", tmp_path / "none.yaml")
+    assert failed.exit_code == 2 and "none.yaml" in failed.output and "Traceback" not in failed.output
+
+
+def test_max_bad_lets_a_run_go_on(recipe_file, tmp_path):
+    next((tmp_path / "tiny" / "images").glob("*.png")).unlink()
+    assert call("train", recipe_file).exit_code == 2
+    done = call("train", recipe_file, "--max-bad", "1", "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert "left out" in done.output and not (tmp_path / "run").exists()
+
+
+def test_env_prints_versions():
+    shown = call("env")
+    assert shown.exit_code == 0
+    assert all(word in shown.output for word in ("python", "torch", "transformers", "threads", "home"))
