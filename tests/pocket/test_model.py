@@ -40,4 +40,6 @@ def test_the_shipped_weights_fit_the_encoder_and_the_language_model() -> None:
 def test_a_projector_is_kept_in_bfloat16(tmp_path) -> None:
     state = {"linear_1.weight": torch.randn(3, 4)}
     save_projector(state, tmp_path / "projector.safetensors")
-    torch.testing.assert_close(load_file(tmp_path / "projector.safetensors")["linear_1.weight"], state["linear_1.weight"].bfloat16())
+    torch.testing.assert_close(
+        load_file(tmp_path / "projector.safetensors")["linear_1.weight"], state["linear_1.weight"].bfloat16()
+    )

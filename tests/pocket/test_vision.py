@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModel
 
-from mixtune.pocket.vision import STAGES, InvertedBottleneck, PocketVisionConfig, PocketVisionModel, SameConv, convert_state_dict
+from mixtune.pocket.vision import (
+    STAGES,
+    InvertedBottleneck,
+    PocketVisionConfig,
+    PocketVisionModel,
+    SameConv,
+    convert_state_dict,
+)
 
 
 def released_state(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -17,8 +24,15 @@ def released_state(seed: int = 0) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = {}
 
     def conv(name: str, norm: str, out: int, inner: int, kernel: int) -> None:
-        state[f"{name}.weight"] = torch.randn(out, inner, kernel, kernel, generator=generator) / (inner * kernel**2) ** 0.5
-        for part, low, high in (("weight", 0.5, 1.5), ("bias", -0.5, 0.5), ("running_mean", -0.5, 0.5), ("running_var", 0.5, 1.5)):
+        state[f"{name}.weight"] = (
+            torch.randn(out, inner, kernel, kernel, generator=generator) / (inner * kernel**2) ** 0.5
+        )
+        for part, low, high in (
+            ("weight", 0.5, 1.5),
+            ("bias", -0.5, 0.5),
+            ("running_mean", -0.5, 0.5),
+            ("running_var", 0.5, 1.5),
+        ):
             state[f"{norm}.{part}"] = torch.rand(out, generator=generator) * (high - low) + low
 
     conv("_conv_stem", "_bn0", 32, 3, 3)
@@ -43,14 +57,25 @@ def test_folding_keeps_the_released_function() -> None:
 
     def conv_norm(x: torch.Tensor, conv: str, norm: str, stride: int = 1) -> torch.Tensor:
         weight = state[f"{conv}.weight"]
-        same = SameConv(x.shape[1], weight.shape[0], weight.shape[-1], stride=stride, bias=False, groups=x.shape[1] // weight.shape[1])
+        same = SameConv(
+            x.shape[1],
+            weight.shape[0],
+            weight.shape[-1],
+            stride=stride,
+            bias=False,
+            groups=x.shape[1] // weight.shape[1],
+        )
         same.weight.data = weight
         parts = (state[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
         return F.batch_norm(same(x), *parts, eps=1e-3)
 
     x = torch.randn(1, 3, 64, 64)
     h = F.relu6(conv_norm(x, "_conv_stem", "_bn0", 2))
-    h = conv_norm(F.relu6(conv_norm(h, "_blocks.0._depthwise_conv", "_blocks.0._bn1")), "_blocks.0._project_conv", "_blocks.0._bn2")
+    h = conv_norm(
+        F.relu6(conv_norm(h, "_blocks.0._depthwise_conv", "_blocks.0._bn1")),
+        "_blocks.0._project_conv",
+        "_blocks.0._bn2",
+    )
     for number, stride in ((1, 2), (2, 1)):
         block = f"_blocks.{number}"
         inner = F.relu6(conv_norm(h, f"{block}._expand_conv", f"{block}._bn0"))
@@ -70,7 +95,9 @@ def test_same_padding_halves_any_side_and_pads_right_and_below() -> None:
     for side in (7, 8, 15, 16):
         assert conv(torch.ones(1, 1, side, side)).shape[-1] == -(-side // 2)
     corner = conv(torch.ones(1, 1, 8, 8))[0, 0]
-    assert corner[0, 0] == 9 and corner[-1, -1] == 4  # nothing padded above and left, one row and column below and right
+    assert (
+        corner[0, 0] == 9 and corner[-1, -1] == 4
+    )  # nothing padded above and left, one row and column below and right
 
 
 def test_a_skip_only_where_the_shape_stays() -> None:

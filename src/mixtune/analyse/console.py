@@ -16,7 +16,8 @@ def cell(entry: Mapping[str, float] | None) -> str:
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]], way: str = "rank") -> Table:
-    """One row a task, seen tasks first, and the mean of each split: chance, then each model with its interval, in per cent.
+    """One row a task, seen tasks first, and the mean of each split: chance, then each model with its interval, in
+    per cent.
 
     ``results`` maps a model's label to the content of its results.json; all of them answered the same tasks.
     """
@@ -34,6 +35,8 @@ def results_table(results: Mapping[str, Mapping[str, Any]], way: str = "rank") -
             table.add_row(split, task, str(row["n"]), percent(row["chance"]), *cells)
         summary = first["summary"][split]
         cells = (cell(result["summary"][split][way]) for result in results.values())
-        table.add_row(split, f"mean of {len(tasks)} tasks", str(summary["n"]), percent(summary["chance"]), *cells, style="bold")
+        table.add_row(
+            split, f"mean of {len(tasks)} tasks", str(summary["n"]), percent(summary["chance"]), *cells, style="bold"
+        )
         table.add_section()
     return table

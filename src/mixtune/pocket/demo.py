@@ -1,0 +1,85 @@
+"""The demo: one recipe tuned as a mixture and as plain LoRA, both held against the untuned model, and a report of it.
+
+Every step finds what an interrupted demo left and goes on from there: assets, checkpoints and answered samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft import PeftModel
+from rich.console import Console
+
+from mixtune.analyse.console import results_table
+from mixtune.analyse.report import ReportSettings, write_report
+from mixtune.analyse.runs import EVALUATION
+from mixtune.config import Recipe, load_recipe
+from mixtune.data import Sample
+from mixtune.evaluate.run import EvaluationResult, evaluate
+from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
+from mixtune.pocket.benchmark import first_of_each, groups, suite
+from mixtune.pocket.prepare import prepare_pocket, resolve
+from mixtune.train import train
+from mixtune.training.loading import load_model
+
+UNTUNED, ARMS = "untuned", ("lora", "mixlora")
+PER_TASK = 40
+SMOKE_STEPS, SMOKE_PER_TASK = 10, 1
+SMOKE_NOTE = "A smoke run: a few steps and questions, to show that everything works. Its numbers mean nothing."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What to run: the recipe both arms share, the folder of the runs, and whether only to show that it works."""
+
+    recipe: Path
+    out: Path
+    smoke: bool
+    console: Console
+
+    def run(self) -> Path:
+        """Prepare, tune both arms, evaluate all three models, write the report; returns the path of its page."""
+        self.step(1, "the pocket model, its pictures and its tasks")
+        recipe = resolve(load_recipe(self.recipe), say=self.console.print)
+        paths = prepare_pocket(say=self.console.print)
+        samples, places = first_of_each(suite(paths), SMOKE_PER_TASK if self.smoke else PER_TASK), groups(paths)
+        for number, arm in enumerate(ARMS, start=2):
+            self.step(number, f"tune {arm}")
+            train(self.arm(recipe, arm))
+        self.step(4, "question the untuned model and both adapters on seen and unseen tasks")
+        results = {name: self.evaluate(recipe, name, samples, places).results for name in (UNTUNED, *ARMS)}
+        self.step(5, "report")
+        self.console.print(results_table(results))
+        settings = ReportSettings(
+            note=SMOKE_NOTE if self.smoke else "", command=f"make demo{' DEMO=smoke' if self.smoke else ''}"
+        )
+        return write_report(self.out, self.out / "report.html", settings)
+
+    def step(self, number: int, title: str) -> None:
+        """Head a step's output."""
+        self.console.rule(f"step {number} of 5: {title}", align="left")
+
+    def arm(self, recipe: Recipe, preset: str) -> Recipe:
+        """The recipe with another preset and folder, everything else equal; a few steps only in a smoke run."""
+        assert recipe.adapter is not None
+        update = {"output_dir": str(self.out / preset)} | ({"max_steps": SMOKE_STEPS} if self.smoke else {})
+        return recipe.model_copy(
+            update={
+                "adapter": recipe.adapter.model_copy(update={"preset": preset}),
+                "train": recipe.train.model_copy(update=update),
+            }
+        )
+
+    def evaluate(
+        self, recipe: Recipe, name: str, samples: Sequence[Sample], places: dict[str, TaskGroup]
+    ) -> EvaluationResult:
+        """Answers and accuracies of the untuned model or of an arm's saved adapter."""
+        self.console.print(f"[bold]{name}")
+        model, processor = load_model(recipe.model)
+        if name != UNTUNED:
+            model = PeftModel.from_pretrained(model, str(self.out / name))
+        about = {"model": "pocket", "adapter": None if name == UNTUNED else name}
+        folder = self.out / name / EVALUATION
+        return evaluate(model, processor, samples, EvaluateSettings(), folder, groups=places, about=about)
