@@ -11,7 +11,7 @@ from tolerances import TOL
 def test_counts_are_those_of_the_paper():
     model = get_peft_model(tiny_llava()[0], config("mixlora", modules_to_save=["multi_modal_projector"]))
     counts = trainable_breakdown(model)
-    # seven linears a layer: five read 32 and write 32 or 64, by E factors each; two routers E x D and one E x rD
+    # seven linears a layer: six read 32 and write 32 or 64, by E factors each; two routers E x D and one E x rD
     widths = {
         "q": (32, 32),
         "k": (32, 32),

@@ -7,7 +7,8 @@ from routed import adapted, batch, sample
 from tiny import tiny_llava
 
 FILE = "adapter_model.safetensors"
-KEY = "base_model.model.model.language_model.layers.1.mlp.up_proj.mixture_router_B.weight"
+INNER = "model.language_model.layers.1.mlp.up_proj.mixture_router_B"
+KEY = f"base_model.model.{INNER}.weight"
 
 
 def missing(tensors):
@@ -39,7 +40,7 @@ def spoil(folder, change):
     [
         (
             missing,
-            "missing: base_model.model.model.language_model.layers.1.mlp.up_proj.mixture_router_B.default.weight",
+            f"missing: base_model.model.{INNER}.default.weight",
         ),
         (unexpected, "unexpected: base_model.model.model.language_model.layers.1.mlp.up_proj.mixture_router_Q.weight"),
         (misshapen, "mixture_router_B.default.weight: expected [6, 32], found [4, 32]"),
@@ -63,7 +64,5 @@ def test_what_transformers_leaves_out_is_noticed_at_the_first_forward(folder):
     spoil(folder, missing)
     model = tiny_llava()[0]
     model.load_adapter(str(folder))
-    with pytest.raises(
-        ValueError, match=r"missing: model.language_model.layers.1.mlp.up_proj.mixture_router_B.default"
-    ):
+    with pytest.raises(ValueError, match=f"missing: {INNER}.default"):
         model(**batch([sample(0, 9)]))

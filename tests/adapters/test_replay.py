@@ -1,5 +1,6 @@
 import torch
 
+from mixtune.adapters import router_parameters
 from mixtune.adapters.replay import NAME, ReplayingCheckpoint
 from routed import adapted, batch, sample
 
@@ -33,4 +34,23 @@ def test_recomputation_repeats_a_random_selection():
     expected = gradient()
     model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
     for name, value in gradient().items():
+        assert torch.equal(value, expected[name])
+
+
+def test_recomputation_does_not_choose_again():
+    found = batch([sample(0, 9), sample(1, 12)])
+    model = adapted("mixlora", gate="none").train()
+
+    def gradient(meddle):
+        model.zero_grad()
+        loss = model(**found).loss
+        if meddle:  # routers that would now choose otherwise
+            for parameter in router_parameters(model).values():
+                parameter.data.neg_()
+        loss.backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    expected = gradient(meddle=False)
+    model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+    for name, value in gradient(meddle=True).items():
         assert torch.equal(value, expected[name])

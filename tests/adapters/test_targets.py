@@ -22,6 +22,10 @@ def test_all_linear_is_the_language_model_without_its_head():
     assert not [name for name in adapted_names(model) if "lm_head" in name]
 
 
+def test_no_targets_means_the_default():
+    assert adapted_names(adapted("lora", target_modules=None)) == adapted_names(adapted("lora"))
+
+
 def test_listed_names_do_not_reach_into_the_tower():
     assert len(adapted_names(adapted("lora", target_modules=["q_proj"]))) == 2
     with_tower = adapted("lora", target_modules=["q_proj"], exclude_modules=[])
@@ -71,7 +75,7 @@ def test_an_adapter_for_another_base_is_refused(tmp_path):
     assert message + "expected 2 of [32, 64], found 2 of [32, 48]" in str(caught.value)
     settings = tiny_config()
     settings.text_config.num_hidden_layers = 1
-    with pytest.raises(ValueError, match=r"expected 2 of \[32, 32\], found 1 of \[32, 32\]"):
+    with pytest.raises(ValueError, match=r"expected 2 of \[32, 64\], found 1 of \[32, 64\]"):
         LlavaForConditionalGeneration(settings).load_adapter(str(tmp_path))
 
 

@@ -37,7 +37,7 @@ class ModelHooks:
         self.auxiliary: Tensor | None = None
         self.layers: list[MixtureLinear] = []
         self.installed = self.unchecked = False
-        self._instances = False
+        self._instances = self._random = False
         self._names = tuple(inspect.signature(type(model).forward).parameters)[1:]
         self._checkpointed: list[nn.Module] = []
 
@@ -62,7 +62,9 @@ class ModelHooks:
         """Hook `model`, once, and look up its layers again (they are looked up here so that no forward has to)."""
         modules = list(model.modules())
         self.layers = [module for module in modules if isinstance(module, MixtureLinear)]
-        self._instances = any(plan.instance for layer in self.layers for plan in layer.mixture_plan.values())
+        plans = [plan for layer in self.layers for plan in layer.mixture_plan.values()]
+        self._instances = any(plan.instance for plan in plans)
+        self._random = any(plan.config.random_routing for plan in plans)
         self._checkpointed = [module for module in modules if hasattr(module, "gradient_checkpointing")]
         if not self.installed:
             model.register_forward_pre_hook(self.open, with_kwargs=True)
@@ -127,8 +129,7 @@ class ModelHooks:
 
     def _seed(self) -> int:
         """A fresh number from torch's generator (which trainers save and restore) if anything is routed at random."""
-        random = any(plan.config.random_routing for layer in self.layers[:1] for plan in layer.mixture_plan.values())
-        return int(torch.randint(1 << 62, ()).item()) if random else 0
+        return int(torch.randint(1 << 62, ()).item()) if self._random else 0
 
 
 def _caches(given: Any, output: Any) -> list[Cache]:

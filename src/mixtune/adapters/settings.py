@@ -123,6 +123,8 @@ class MixtureConfig(PeftConfig):
                 setattr(self, each.name, getattr(preset, each.name))
         if self.lora_alpha is None and self.router in CHOICES["router"]:
             self.lora_alpha = preset.alpha_per_r * self.r + preset.alpha_per_factor * self.size
+        if self.target_modules is None:
+            self.target_modules = "all-linear"
         if isinstance(self.target_modules, tuple):
             self.target_modules = list(self.target_modules)
 
