@@ -34,19 +34,14 @@ def model_of(preset: str):
 
 @torch.inference_mode()
 def obvious_score(model, questioner, sample, option) -> float:
-    """Mean log-likelihood of the continuation from one forward over prompt and continuation, without a cache."""
+    """Mean log-likelihood of the continuation: one forward over prompt and continuation, without a cache."""
     prompt, answer = questioner.prompt(sample), questioner.continuation(sample, option)
     ids = torch.cat([prompt["input_ids"], torch.tensor(answer)])[None]
     start = len(prompt["input_ids"])
-    given = (
-        {}
-        if type(model).__name__.startswith("Llava")
-        else {"prompt_mask": torch.arange(ids.shape[1])[None] < start}
-    )
-    output = model(
-        input_ids=ids, pixel_values=prompt["pixel_values"], attention_mask=torch.ones_like(ids), **given
-    )
-    log_TV = torch.log_softmax(output.logits[0, start - 1 : -1].float(), dim=-1)
+    given = {"input_ids": ids, "pixel_values": prompt["pixel_values"], "attention_mask": torch.ones_like(ids)}
+    if hasattr(model, "peft_config"):
+        given["prompt_mask"] = torch.arange(ids.shape[1])[None] < start
+    log_TV = torch.log_softmax(model(**given).logits[0, start - 1 : -1].float(), dim=-1)
     return float(log_TV.gather(-1, torch.tensor(answer)[:, None]).mean())
 
 

@@ -14,10 +14,10 @@ from mixtune.analyse import figures
 from mixtune.analyse.gallery import sample_cards
 from mixtune.analyse.headline import floor_sentence
 from mixtune.analyse.palette import DARK, LIGHT, UNTUNED, series_of
+from mixtune.analyse.rows import accuracy_tables, budget_rows, split_order
 from mixtune.analyse.runs import Run
 from mixtune.analyse.selections import Usage, usage_numbers
 from mixtune.analyse.sparks import HEIGHT, WIDTH, spark_cards
-from mixtune.analyse.tables import accuracy_tables, budget_rows, split_order
 
 if TYPE_CHECKING:
     from mixtune.analyse.report import ReportSettings

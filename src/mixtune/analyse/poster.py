@@ -13,8 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mixtune.analyse.headline import percent
 from mixtune.analyse.palette import colour_of, series_of
+from mixtune.analyse.rows import split_order
 from mixtune.analyse.runs import Run
-from mixtune.analyse.tables import split_order
 
 INK, SOFT, FAINT, PAPER = "#1f2328", "#59636e", "#d8dee4", "#ffffff"
 MARKERS = ("o", "s", "D", "^", "v", "P")

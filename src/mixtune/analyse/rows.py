@@ -98,7 +98,7 @@ def metric(run: Run, name: str) -> float | None:
 
 
 def _count(value: float | None) -> str:
-    return "–" if value is None else f"{int(value):,}".replace(",", "\u202f")
+    return "–" if value is None else f"{int(value):,}"
 
 
 def _duration(seconds: float | None) -> str:

