@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -112,10 +113,11 @@ def arm(point: str) -> None:
         before(finish.store, "write_atomic", count, when=lambda path, text: path.name == store.RESULT_FILE)
 
 
-def run(recipe, point: str = "") -> int:
-    """The wait status of a child that runs the recipe and perhaps dies at `point`."""
+def start(recipe, point: str = "", **environment: object) -> int:
+    """The process id of a child that runs the recipe and perhaps dies at `point`."""
     pid = os.fork()
     if pid == 0:
+        os.environ.update({name: str(value) for name, value in environment.items()})
         try:
             arm(point)
             with open(os.devnull, "w") as quiet:
@@ -125,12 +127,27 @@ def run(recipe, point: str = "") -> int:
         except BaseException:
             traceback.print_exc()
             os._exit(1)
+    return pid
+
+
+def run(recipe, point: str = "") -> int:
+    """The wait status of such a child."""
+    pid = start(recipe, point)
     if point == "outside":
         log = Path(recipe.train.output_dir) / LOG_FILE
         while not log.exists() or not log.read_bytes():
             time.sleep(0.005)
         os.kill(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)[1]
+
+
+def run_pair(recipe) -> list[int]:
+    """The wait statuses of two processes that run the recipe together, as a launcher would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
+    children = [start(recipe, RANK=rank, LOCAL_RANK=rank, **shared) for rank in range(2)]
+    return [os.waitpid(pid, 0)[1] for pid in children]
 
 
 def tensors(folder: Path) -> dict:
@@ -175,7 +192,16 @@ def main(root: Path) -> None:
             "same_log": log_of(root / variant) == log_of(folder),
             "hidden": [path.name for path in folder.iterdir() if path.name.startswith(".")],
         }
-    sys.stdout.write(json.dumps(results) + "\n")
+    alone, together = (
+        tiny_recipe(data, root / name, adapter={"preset": "mixlora", "init_weights": False}, **shape)
+        for name, shape in (
+            ("alone", {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}),
+            ("together", {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}),
+        )
+    )
+    assert run(alone) == 0
+    pair = {"finished": run_pair(together), "folders": [alone.train.output_dir, together.train.output_dir]}
+    sys.stdout.write(json.dumps({"killed": results, "pair": pair}) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,23 +10,32 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import kill_driver
 from mixtune.training import checkpoint as store
 from mixtune.training.checkpoint import CheckpointError
+from mixtune.training.logfile import LOG_FILE, read_log
 from runs import tiny_recipe
+from tolerances import TOL
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def driven(tmp_path_factory):
     root = tmp_path_factory.mktemp("killed")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
     done = subprocess.run(
         [sys.executable, str(Path(kill_driver.__file__)), str(root)],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
+        env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def results(driven):
+    return driven["killed"]
 
 
 @pytest.mark.parametrize("scenario", kill_driver.SCENARIOS)
@@ -47,6 +56,23 @@ def test_what_a_kill_leaves_is_whole_checkpoints(results):
     assert left["before a checkpoint is renamed"] == ["checkpoint-3"]
     assert left["while an old checkpoint is deleted"] == ["checkpoint-6", "checkpoint-9"]
     assert left["after the last checkpoint"] == ["checkpoint-9", "checkpoint-12"]
+
+
+def test_two_processes_train_as_one_does(driven):
+    assert driven["pair"]["finished"] == [0, 0]
+    alone, together = (Path(folder) for folder in driven["pair"]["folders"])
+    left, right = (load_file(folder / "adapter_model.safetensors") for folder in (alone, together))
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        torch.testing.assert_close(
+            right[name], value, **TOL[torch.float32], msg=lambda text, name=name: f"{name}: {text}"
+        )
+    logs = [read_log(folder / LOG_FILE) for folder in (alone, together)]
+    assert [(r["step"], r["tokens"], r["task_samples"]) for r in logs[0]] == [
+        (r["step"], r["tokens"], r["task_samples"]) for r in logs[1]
+    ]
+    assert [r["loss"] for r in logs[0]] == pytest.approx([r["loss"] for r in logs[1]], abs=1e-5)
+    assert (together / "checkpoint-12" / "rng_state_1.pth").exists()
 
 
 def make_checkpoint(folder, number, recipe=None, fingerprint="f"):

@@ -37,7 +37,7 @@ def test_losses_are_those_of_the_full_logits(tiny_llava, supervised):
 def test_the_head_sees_only_the_supervised_rows_and_is_left_as_it_was(tiny_llava):
     model, _ = tiny_llava()
     batch = random_batch(model)
-    with head_at(model, supervised_mask(batch["labels"])):
+    with head_at(model.get_output_embeddings(), supervised_mask(batch["labels"])):
         assert model(input_ids=batch["input_ids"]).logits.shape == (5, model.config.text_config.vocab_size)
     assert model(input_ids=batch["input_ids"]).logits.shape[:2] == (2, 9)
 
@@ -46,7 +46,7 @@ def test_a_sequence_lengthened_by_the_model_is_refused(tiny_llava):
     model, _ = tiny_llava()
     with (
         pytest.raises(ValueError, match=r"labels have shape \(2, 5\).*\(2, 9, 32\)"),
-        head_at(model, torch.ones(2, 5, dtype=torch.bool)),
+        head_at(model.get_output_embeddings(), torch.ones(2, 5, dtype=torch.bool)),
     ):
         model(input_ids=random_batch(model)["input_ids"])
     assert not model.get_output_embeddings()._forward_pre_hooks

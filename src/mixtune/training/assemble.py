@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from mixtune.config import Recipe
 from mixtune.data import BadSample, Collator, Encoder, Sample, TaskSampler, fingerprint_samples, fit_samples
+from mixtune.training.arguments import training_arguments
 from mixtune.training.setup import Prepared
-from mixtune.training.trainer import MixtureTrainer, RunData, training_arguments
+from mixtune.training.trainer import MixtureTrainer, RunData
 
 
 @dataclass(frozen=True, kw_only=True)

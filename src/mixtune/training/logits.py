@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 
 IGNORED = -100  # label of a position that is not supervised, as everywhere in transformers
 
@@ -42,8 +41,8 @@ def count_supervised(labels_BT: Tensor) -> Tensor:
 
 
 @contextmanager
-def head_at(model: PreTrainedModel, keep_BT: Tensor) -> Iterator[None]:
-    """Inside, the model's output embedding computes only the positions in `keep_BT`: its logits become [N, V].
+def head_at(head: nn.Module, keep_BT: Tensor) -> Iterator[None]:
+    """Inside, a model's output embedding `head` computes only the positions in `keep_BT`: its logits become [N, V].
 
     The head of a small model with a large vocabulary costs as much as all its layers, and its logits more memory
     than everything else; answers are a fraction of the tokens. Raises ValueError if the hidden states that reach the
@@ -59,23 +58,25 @@ def head_at(model: PreTrainedModel, keep_BT: Tensor) -> Iterator[None]:
             )
         return (hidden_BTD[keep_BT], *args[1:])
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(keep_rows)
+    handle = head.register_forward_pre_hook(keep_rows)
     try:
         yield
     finally:
         handle.remove()
 
 
-def supervised_loss(model: PreTrainedModel, batch: Mapping[str, Any]) -> SupervisedLoss:
+def supervised_loss(model: Any, batch: Mapping[str, Any], head: nn.Module | None = None) -> SupervisedLoss:
     """Run `model` on `batch` and return every supervised token's cross-entropy.
 
-    `batch` holds `labels` [B, T] (kept from the model, so it computes no loss of its own) and the model's inputs.
+    `head` is the model's output embedding, asked of the model if not given (a wrapper like DistributedDataParallel
+    cannot tell). `batch` holds `labels` [B, T] (kept from the model, so it computes no loss of its own) and the
+    model's inputs.
     Logits are promoted to float32 before the softmax.
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     labels_BT = batch["labels"]
     keep_BT = supervised_mask(labels_BT)
-    with head_at(model, keep_BT):
+    with head_at(head if head is not None else model.get_output_embeddings(), keep_BT):
         logits_NV = model(**inputs, use_cache=False).logits
     targets_N = labels_BT[:, 1:][keep_BT[:, :-1]]
     nll_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")

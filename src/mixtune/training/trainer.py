@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from mixtune.config import DataSettings, TrainSettings
+from mixtune.config import TrainSettings
 from mixtune.training import checkpoint as store
 from mixtune.training.callbacks import EpochCallback, LastStepLogs, Progress, RouterWatch
 from mixtune.training.logfile import LOG_FILE, LogWindow, append_record
@@ -46,36 +46,6 @@ class RoutingHooks:
     routers: dict[str, nn.Parameter]
 
 
-def training_arguments(settings: TrainSettings, data: DataSettings) -> TrainingArguments:
-    """Trainer's arguments for a recipe: AdamW (fused), no autocast, all columns kept, checkpoints by step."""
-    on_cpu = not torch.accelerator.is_available()
-    return TrainingArguments(
-        use_cpu=on_cpu,  # said outright, or processes launched on CPUs would each train alone
-        ddp_backend="gloo" if on_cpu else None,
-        output_dir=settings.output_dir,
-        per_device_train_batch_size=settings.per_device_train_batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_scheduler_type,
-        warmup_steps=settings.warmup_ratio if settings.warmup_ratio < 1 else 0.999999,
-        weight_decay=settings.weight_decay,
-        num_train_epochs=settings.num_train_epochs,
-        max_steps=settings.max_steps or -1,
-        max_grad_norm=settings.max_grad_norm,
-        logging_steps=settings.logging_steps,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=settings.save_steps,
-        seed=settings.seed,
-        optim="adamw_torch_fused",
-        report_to=list(settings.report_to) or "none",
-        remove_unused_columns=False,
-        label_names=["labels"],
-        dataloader_num_workers=data.dataloader_num_workers,
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
-
-
 class MixtureTrainer(Trainer):
     """Trains `trained.model` on `data`.
 
@@ -99,7 +69,8 @@ class MixtureTrainer(Trainer):
         self.window = LogWindow(data.task_names, args.device)
         self.watch = RouterWatch(hooks.routers if hooks else {})
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True  # compute_loss divides by the window's N
-        self._still = vision_tower(trained.model)
+        unwrapped: Any = trained.model
+        self._still, self._head = vision_tower(unwrapped), unwrapped.get_output_embeddings()
         self._seconds_before, self._started = 0.0, time.monotonic()
         self._draft: Path | None = None
         for unwanted in (ProgressCallback, PrinterCallback):
@@ -156,7 +127,7 @@ class MixtureTrainer(Trainer):
         """
         self._still.eval()
         batch, task_ids_B = self._model_inputs(inputs)
-        found = supervised_loss(model, batch)
+        found = supervised_loss(model, batch, self._head)
         n_local = found.nll.numel()
         share = 1.0 / (num_items_in_batch if num_items_in_batch is not None else max(n_local, 1))
         task_loss = found.nll.sum() * share
