@@ -77,9 +77,7 @@ def write_training(folder: Path, loss: float) -> None:
     (folder / "train_log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     (folder / "recipe.yaml").write_text("adapter:\n  preset: '<made up>'\n")
     result = {"parameters": {"factors": 1234567, "routers": 0, "projector": 10, "other": 0}}
-    write_json(
-        folder / "train_result.json", {**result, "metrics": {"seconds": 150.0, "tokens": 16, "samples": 8}}
-    )
+    write_json(folder / "train_result.json", {**result, "metrics": {"seconds": 150.0, "tokens": 16, "samples": 8}})
 
 
 def fake_run(folder: Path, accuracies: Mapping[str, Mapping[str, float]]) -> Path:

@@ -16,9 +16,7 @@ def test_ahead_behind_and_undecided_are_said(tmp_path) -> None:
     found = compare_splits(ahead[0], ahead[1], "rank")
     assert [(each.split, each.verdict) for each in found] == [("seen", "better"), ("unseen", "undecided")]
     seen, unseen = answer_sentences(ahead, found, "rank")
-    assert seen.startswith(
-        "On the 2 seen tasks, mixlora answers 90.0 % right and lora 55.0 % (+35.0 points, 95 %"
-    )
+    assert seen.startswith("On the 2 seen tasks, mixlora answers 90.0 % right and lora 55.0 % (+35.0 points, 95 %")
     assert "40 questions" in seen
     assert seen.endswith("mixlora is ahead by more than the noise of these questions.")
     assert unseen.endswith("a difference within the noise of these questions.")
@@ -40,9 +38,7 @@ def test_floor_names_guessing_and_the_untuned_model(tmp_path) -> None:
     assert floor_sentence(runs, "seen", "rank") == expected
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.031, "+3.1"), (-0.004, "−0.4"), (0.0001, "0.0"), (-0.0001, "0.0")]
-)
+@pytest.mark.parametrize(("value", "text"), [(0.031, "+3.1"), (-0.004, "−0.4"), (0.0001, "0.0"), (-0.0001, "0.0")])
 def test_points(value: float, text: str) -> None:
     assert points(value) == text
     assert percent(None) == "–"

@@ -72,16 +72,12 @@ def test_every_place_for_a_figure_has_its_figure(report) -> None:
     _, page = report
     figures = page.json("figures")
     assert sorted(page.figures) == sorted(figures)
-    assert {"accuracy-seen", "accuracy-unseen", "curves", "places", "usage-a", "usage-b", "overlap"} == set(
-        figures
-    )
+    assert {"accuracy-seen", "accuracy-unseen", "curves", "places", "usage-a", "usage-b", "overlap"} == set(figures)
     bars = {trace["name"]: trace for trace in figures["accuracy-seen"]["data"]}
     assert bars["mixlora"]["y"] == ["clock", "letter"] and bars["mixlora"]["x"] == [0.9, 0.9]
     assert bars["guessing"]["x"] == [0.5, 0.5]
     assert bars["lora"]["error_x"]["array"][0] == pytest.approx(0.7812 - 0.6, abs=1e-3)
-    clock = [
-        t for t in figures["curves"]["data"] if t["meta"]["choice"] == "clock" and t["name"] == "mixlora"
-    ]
+    clock = [t for t in figures["curves"]["data"] if t["meta"]["choice"] == "clock" and t["name"] == "mixlora"]
     assert clock[0]["y"] == [1.5, 0.5]
     assert not any("template" in figure["layout"] for figure in figures.values())
     usage = page.json("usage")

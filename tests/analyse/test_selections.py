@@ -20,9 +20,7 @@ from mixtune.evaluate.usage import pack, save_usage
 def usage_of(*tasks: list[int]) -> Usage:
     """One layer, both sides alike, the given counts a task."""
     counts = np.array(tasks)[None, :, None, :].repeat(2, axis=0)
-    return Usage(
-        counts_SNLE=counts, tasks=tuple(f"t{i}" for i in range(len(tasks))), layers=("model.layers.0.up",)
-    )
+    return Usage(counts_SNLE=counts, tasks=tuple(f"t{i}" for i in range(len(tasks))), layers=("model.layers.0.up",))
 
 
 def test_tasks_with_their_own_factors_are_told_apart() -> None:

@@ -126,9 +126,7 @@ def test_one_way_of_answering_is_enough(tiny_samples, tmp_path) -> None:
     found = evaluate(tiny_llava()[0], tiny_processor(), free, EvaluateSettings(rank=True), tmp_path / "free")
     assert all(task["rank"] is None and task["chance"] is None for task in found.results["tasks"].values())
     assert found.results["summary"]["seen"]["rank"] is None
-    found = evaluate(
-        tiny_llava()[0], tiny_processor(), samples, EvaluateSettings(greedy=False), tmp_path / "ranked"
-    )
+    found = evaluate(tiny_llava()[0], tiny_processor(), samples, EvaluateSettings(greedy=False), tmp_path / "ranked")
     assert found.results["summary"]["seen"]["greedy"] is None
     assert "answer" not in found.rows[0]
 

@@ -34,12 +34,8 @@ def test_packing_loses_nothing() -> None:
 
 
 def test_sides_and_layers_keep_their_places() -> None:
-    routed = SimpleNamespace(
-        indices_a=torch.tensor([[1]]), indices_b=torch.tensor([[2]]), probs=torch.zeros(1, 3)
-    )
-    other = SimpleNamespace(
-        indices_a=torch.tensor([[0]]), indices_b=torch.tensor([[0]]), probs=torch.zeros(1, 3)
-    )
+    routed = SimpleNamespace(indices_a=torch.tensor([[1]]), indices_b=torch.tensor([[2]]), probs=torch.zeros(1, 3))
+    other = SimpleNamespace(indices_a=torch.tensor([[0]]), indices_b=torch.tensor([[0]]), probs=torch.zeros(1, 3))
     counts = batch_usage({"x": routed, "y": other}, torch.ones(1, 4))
     assert counts.tolist() == [[[[0, 1, 0], [1, 0, 0]], [[0, 0, 1], [1, 0, 0]]]]
 
@@ -57,9 +53,7 @@ def test_evaluation_counts_what_each_prompt_chose(preset, tiny_samples, tmp_path
             model(input_ids=prompt["input_ids"][None], pixel_values=prompt["pixel_values"])
         task = usage.tasks.index(sample.task)
         for number, name in enumerate(usage.layers):
-            for side, indices in enumerate(
-                (seen.selections[name].indices_a, seen.selections[name].indices_b)
-            ):
+            for side, indices in enumerate((seen.selections[name].indices_a, seen.selections[name].indices_b)):
                 np.add.at(wanted[side, task, number], indices.flatten().numpy(), 1)
     assert (usage.counts_SNLE == wanted).all()
     assert all(row["selection"] for row in found.rows)

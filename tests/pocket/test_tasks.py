@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -197,6 +198,8 @@ def test_the_page_lists_every_task_and_source() -> None:
         assert f"| {spec.domain} | {spec.split} |" in row
     for what, licence in SOURCES.values():
         assert f"| {what} | {licence} |" in page
+    asked = page.split("The suite asks", 1)[1].split("The others are spare", 1)[0]
+    assert set(re.findall(r"`(\w+)`", asked)) == {name for name, spec in TASKS.items() if spec.split == "unseen"}
 
 
 @pytest.fixture(scope="module")

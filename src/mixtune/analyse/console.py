@@ -5,38 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from mixtune.analyse.headline import percent
 
 
 def cell(entry: Mapping[str, float] | None) -> str:
-    """Accuracy in per cent with its interval."""
+    """Accuracy in per cent with its interval, or a dash where the model was not asked."""
     return f"{100 * entry['accuracy']:.0f} ({100 * entry['low']:.0f}–{100 * entry['high']:.0f})" if entry else "–"
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]], way: str = "rank") -> Table:
-    """One row a task, seen tasks first, and the mean of each split: chance, then each model with its interval, in
-    per cent.
+    """One row a task and the mean of each split: questions, chance, then each model with its interval, in per cent.
 
-    ``results`` maps a model's label to the content of its results.json; all of them answered the same tasks.
+    ``results`` maps a model's label to the content of its results.json; all of them answered the same tasks. Names are
+    never cut: the table is 80 columns wide with three models.
     """
     first = next(iter(results.values()))
-    table = Table(title=f"accuracy in per cent by {way}, 95 % intervals")
-    for name, side in (("split", "left"), ("task", "left"), ("n", "right"), ("chance", "right")):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
-    for label in results:
-        table.add_column(label, justify="right")
+    table = Table(title=f"accuracy in per cent ({way}), 95 % intervals", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("task", no_wrap=True)
+    for name in ("n", "chance", *results):
+        table.add_column(name, justify="right", no_wrap=True)
     for split in sorted(first["summary"]):
-        tasks = sorted((task for task, row in first["tasks"].items() if row["split"] == split), key=str)
+        tasks = sorted(task for task, row in first["tasks"].items() if row["split"] == split)
         for task in tasks:
             row = first["tasks"][task]
             cells = (cell(result["tasks"][task][way]) for result in results.values())
-            table.add_row(split, task, str(row["n"]), percent(row["chance"]), *cells)
-        summary = first["summary"][split]
+            table.add_row(task, str(row["n"]), percent(row["chance"]), *cells)
+        whole = first["summary"][split]
         cells = (cell(result["summary"][split][way]) for result in results.values())
-        table.add_row(
-            split, f"mean of {len(tasks)} tasks", str(summary["n"]), percent(summary["chance"]), *cells, style="bold"
-        )
-        table.add_section()
+        name = f"mean of {len(tasks)} {split} tasks"
+        table.add_row(name, str(whole["n"]), percent(whole["chance"]), *cells, style="bold", end_section=True)
     return table

@@ -164,9 +164,7 @@ def overlap_figure(usage: Usage, names: Sequence[str]) -> dict[str, Any]:
     """
     overlap = task_overlap(usage)
     apart = overlap[~np.eye(len(names), dtype=bool)]
-    values = [
-        [None if i == j else round(float(v), 3) for j, v in enumerate(row)] for i, row in enumerate(overlap)
-    ]
+    values = [[None if i == j else round(float(v), 3) for j, v in enumerate(row)] for i, row in enumerate(overlap)]
     figure = _heatmap(values, names, names, "%{y} and %{x}: %{z:.0%} in common<extra></extra>")
     if apart.size:
         figure.update_traces(zmin=float(apart.min()), zmax=float(apart.max()))
@@ -199,19 +197,14 @@ def usage_data(usage: Usage) -> Mapping[str, Any]:
     """
     thousandths = np.round(usage.shares * 1000).astype(int)
     return {
-        "layers": [
-            f"layer {depth} · {kind}" if depth >= 0 else kind
-            for depth, kind in map(layer_place, usage.layers)
-        ],
+        "layers": [f"layer {depth} · {kind}" if depth >= 0 else kind for depth, kind in map(layer_place, usage.layers)],
         "start": int(task_information(usage).mean(axis=0).argmax()),
         "a": thousandths[0].transpose(1, 0, 2).tolist(),
         "b": thousandths[1].transpose(1, 0, 2).tolist(),
     }
 
 
-def _heatmap(
-    values: Sequence[Sequence[Any]], columns: Sequence[Any], rows: Sequence[Any], hover: str
-) -> go.Figure:
+def _heatmap(values: Sequence[Sequence[Any]], columns: Sequence[Any], rows: Sequence[Any], hover: str) -> go.Figure:
     """A heatmap from the background's colour to the subject's, first row on top."""
     gap = 1 if len(columns) <= 30 else 0
     trace = go.Heatmap(

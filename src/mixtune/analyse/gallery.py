@@ -71,9 +71,7 @@ def sample_cards(runs: Sequence[Run], way: str, count: int = 16) -> list[dict[st
         row = rows[runs[0].label][name]
         answers = [_answer(run.label, rows[run.label][name], way) for run in runs if name in rows[run.label]]
         facts = {key: row[key] for key in ("id", "task", "split", "target")}
-        cards.append(
-            {**facts, "question": row["prompt"], "picture": embed_picture(row["image"]), "answers": answers}
-        )
+        cards.append({**facts, "question": row["prompt"], "picture": embed_picture(row["image"]), "answers": answers})
     return cards
 
 

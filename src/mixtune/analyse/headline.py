@@ -47,9 +47,7 @@ def compare_splits(subject: Run, baseline: Run, way: str) -> list[Comparison]:
         mine, other = ([row for row in run.rows if row["split"] == split] for run in (subject, baseline))
         if any(row.get(f"{way}_correct") is not None for row in mine):
             paired = compare_rows(mine, other, way)
-            found.append(
-                Comparison(split=split, subject=subject.label, baseline=baseline.label, paired=paired)
-            )
+            found.append(Comparison(split=split, subject=subject.label, baseline=baseline.label, paired=paired))
     return found
 
 
@@ -114,7 +112,5 @@ def answer_sentences(runs: Sequence[Run], comparisons: Sequence[Comparison], way
         if accuracy:
             interval = f"95 % interval {percent(accuracy['low'])} to {percent(accuracy['high'])}"
             tasks = f"{entry['tasks']} {split} task{'s' if entry['tasks'] != 1 else ''}"
-            found.append(
-                f"On the {tasks}, {runs[0].label} answers {percent(accuracy['accuracy'])} right ({interval})."
-            )
+            found.append(f"On the {tasks}, {runs[0].label} answers {percent(accuracy['accuracy'])} right ({interval}).")
     return found

@@ -28,9 +28,7 @@ WAYS = {
 }
 
 
-def render(
-    runs: Sequence[Run], settings: ReportSettings, *, answer: Sequence[str], usage: Usage | None
-) -> str:
+def render(runs: Sequence[Run], settings: ReportSettings, *, answer: Sequence[str], usage: Usage | None) -> str:
     """The whole page as text: HTML with its style, its scripts (plotly.js once) and its pictures inside."""
     environment = Environment(
         loader=PackageLoader("mixtune.analyse"),
@@ -51,9 +49,7 @@ def render(
         way=WAYS[settings.way],
         answer=answer,
         floors=[floor_sentence(runs, split, settings.way) for split in splits],
-        models=[
-            {"label": run.label, "series": style} for run, style in zip(runs, _styles(runs), strict=True)
-        ],
+        models=[{"label": run.label, "series": style} for run, style in zip(runs, _styles(runs), strict=True)],
         splits=splits,
         tables=accuracy_tables(runs, settings.way),
         choices=[figures.ALL_TASKS, *figures.logged_tasks(runs)],

@@ -15,10 +15,7 @@ UNTUNED_LABELS = ("untuned", "base", "zero-shot")
 def series_of(labels: Sequence[str]) -> dict[str, str]:
     """The style name of each model: "untuned", or "s0", "s1", … in the order given, subject first."""
     tuned = [label for label in labels if label not in UNTUNED_LABELS]
-    return {
-        label: "untuned" if label in UNTUNED_LABELS else f"s{tuned.index(label) % len(LIGHT)}"
-        for label in labels
-    }
+    return {label: "untuned" if label in UNTUNED_LABELS else f"s{tuned.index(label) % len(LIGHT)}" for label in labels}
 
 
 def colour_of(series: str, *, dark: bool = False) -> str:

@@ -78,9 +78,7 @@ def _draw_means(axes: Axes, runs: Sequence[Run], way: str) -> None:
                 zorder=4,
             )
         for run in runs:
-            _mean_bar(
-                axes, run.results["summary"].get(split, {}).get(way), height, colour_of(styles[run.label])
-            )
+            _mean_bar(axes, run.results["summary"].get(split, {}).get(way), height, colour_of(styles[run.label]))
             height += 1
         height += 1
     axes.set_yticks(ticks, names, fontsize=10)
@@ -95,9 +93,7 @@ def _draw_means(axes: Axes, runs: Sequence[Run], way: str) -> None:
             linestyle="none",
             label=run.label,
         )
-    axes.plot(
-        [], [], color=INK, marker="|", markersize=11, markeredgewidth=1.6, linestyle="none", label="guessing"
-    )
+    axes.plot([], [], color=INK, marker="|", markersize=11, markeredgewidth=1.6, linestyle="none", label="guessing")
 
 
 def _mean_bar(axes: Axes, entry: Mapping[str, float] | None, height: float, colour: str) -> None:
@@ -144,9 +140,7 @@ def _draw_tasks(axes: Axes, runs: Sequence[Run], split: str, way: str, rows: int
 def _dot(axes: Axes, entry: Mapping[str, Any] | None, height: float, colour: str, marker: str) -> None:
     """A marker with its interval; the shape differs by model as well as the colour."""
     if entry:
-        axes.plot(
-            [entry["low"], entry["high"]], [height, height], color=colour, linewidth=1.0, alpha=0.7, zorder=3
-        )
+        axes.plot([entry["low"], entry["high"]], [height, height], color=colour, linewidth=1.0, alpha=0.7, zorder=3)
         axes.plot(
             [entry["accuracy"]],
             [height],

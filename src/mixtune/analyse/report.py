@@ -66,13 +66,9 @@ def choose_pair(folders: Mapping[str, RunFolders], settings: ReportSettings) -> 
     """Labels of subject and baseline: those of the settings, else a mixture (or any tuned model) against
     "lora" (or any other tuned model, or the untuned one); the same label twice if there is only one model.
     """
-    tuned = sorted(
-        (label for label in folders if label not in UNTUNED_LABELS), key=lambda label: label == "lora"
-    )
+    tuned = sorted((label for label in folders if label not in UNTUNED_LABELS), key=lambda label: label == "lora")
     subject = settings.subject or (tuned or list(folders))[0]
-    others = [
-        label for label in [*sorted(tuned, key=lambda label: label != "lora"), *folders] if label != subject
-    ]
+    others = [label for label in [*sorted(tuned, key=lambda label: label != "lora"), *folders] if label != subject]
     return subject, settings.baseline or (others or [subject])[0]
 
 

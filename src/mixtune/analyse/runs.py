@@ -54,9 +54,7 @@ def find_runs(run_dir: str | Path) -> dict[str, RunFolders]:
     folders = {}
     for path in sorted(Path(run_dir).glob(f"*/{EVALUATION}/{RESULTS}")):
         home = path.parent.parent
-        folders[home.name] = RunFolders(
-            evaluation=path.parent, training=home if (home / LOG).exists() else None
-        )
+        folders[home.name] = RunFolders(evaluation=path.parent, training=home if (home / LOG).exists() else None)
     if not folders:
         raise ValueError(f"{run_dir}: no */{EVALUATION}/{RESULTS} in it; evaluate at least one model first")
     return folders
@@ -74,9 +72,7 @@ def read_run(label: str, folders: RunFolders) -> Run:
         results=_read_json(results),
         rows=read_lines(samples),
         log=read_lines(training / LOG) if training and (training / LOG).exists() else (),
-        recipe=(training / RECIPE).read_text(encoding="utf-8")
-        if training and (training / RECIPE).exists()
-        else "",
+        recipe=(training / RECIPE).read_text(encoding="utf-8") if training and (training / RECIPE).exists() else "",
         budget=_read_json(training / BUDGET) if training and (training / BUDGET).exists() else {},
         usage=usage if usage.exists() else None,
     )

@@ -53,13 +53,9 @@ def read_usage(path: Path) -> Usage:
             counts = np.stack([file.get_tensor("usage_a"), file.get_tensor("usage_b")])
         tasks, layers = tuple(axes["tasks"]), tuple(axes["layers"])
     except Exception as error:
-        raise ValueError(
-            f"{path}: cannot be read as routing usage ({error}); evaluate the model again"
-        ) from error
+        raise ValueError(f"{path}: cannot be read as routing usage ({error}); evaluate the model again") from error
     if counts.shape[1:3] != (len(tasks), len(layers)):
-        raise ValueError(
-            f"{path}: counts {counts.shape[1:3]} do not match {len(tasks)} tasks and {len(layers)} layers"
-        )
+        raise ValueError(f"{path}: counts {counts.shape[1:3]} do not match {len(tasks)} tasks and {len(layers)} layers")
     return Usage(counts_SNLE=counts, tasks=tasks, layers=layers)
 
 
@@ -79,9 +75,7 @@ def task_information(usage: Usage) -> np.ndarray:
     mean_S1LE = shares_SNLE.mean(axis=1, keepdims=True)
     ratio = np.divide(shares_SNLE, mean_S1LE, out=np.ones_like(shares_SNLE), where=shares_SNLE > 0)
     information_SL = (shares_SNLE * np.log(ratio)).sum(-1).mean(axis=1)
-    return (
-        information_SL / np.log(len(usage.tasks)) if len(usage.tasks) > 1 else np.zeros_like(information_SL)
-    )
+    return information_SL / np.log(len(usage.tasks)) if len(usage.tasks) > 1 else np.zeros_like(information_SL)
 
 
 def evenness(usage: Usage) -> float:

@@ -34,12 +34,8 @@ class Answerer:
         self.model, self.questioner, self.settings, self.groups = model, questioner, settings, groups
         processor = questioner.encoder.processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
-        self.pad_id = next(
-            (i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0
-        )
-        self.records_usage = settings.record_usage and any(
-            isinstance(m, MixtureLinear) for m in model.modules()
-        )
+        self.pad_id = next((i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0)
+        self.records_usage = settings.record_usage and any(isinstance(m, MixtureLinear) for m in model.modules())
         self.layers: list[str] = []
 
     def rows(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -87,9 +83,7 @@ class Answerer:
                 continue
             ranked = sample.options[best_option(scores)]
             right = exact_match(ranked, target_of(sample))
-            found.append(
-                {"ranked": ranked, "scores": [round(score, 6) for score in scores], "rank_correct": right}
-            )
+            found.append({"ranked": ranked, "scores": [round(score, 6) for score in scores], "rank_correct": right})
         return found
 
     def _greedy(self, samples: Sequence[Sample], prompt: PromptPass) -> list[dict[str, Any]]:

@@ -108,9 +108,7 @@ def select_rows(prompt: PromptPass, rows_N: Tensor) -> PromptPass:
     )
 
 
-def continue_prompts(
-    model: Model, prompt: PromptPass, ids_NL: Tensor, mask_NL: Tensor
-) -> tuple[PromptPass, Tensor]:
+def continue_prompts(model: Model, prompt: PromptPass, ids_NL: Tensor, mask_NL: Tensor) -> tuple[PromptPass, Tensor]:
     """Forward of the next L tokens of every row after its cache, right-padded where ``mask_NL`` is 0.
 
     Returns the pass one step on (its cache is the same object, grown) and the float32 logits ``[N, L, V]``.

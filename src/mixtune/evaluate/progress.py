@@ -19,9 +19,7 @@ class SamplesPerSecond(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The column's text."""
-        return Text(
-            f"{task.speed:.1f} samples/s" if task.speed else "– samples/s", style="progress.data.speed"
-        )
+        return Text(f"{task.speed:.1f} samples/s" if task.speed else "– samples/s", style="progress.data.speed")
 
 
 def sample_progress() -> Progress:

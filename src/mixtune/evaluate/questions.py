@@ -41,9 +41,7 @@ def check_questions(samples: Sequence[Sample]) -> None:
 
 def _problems(sample: Sample, seen: Collection[str]) -> list[str]:
     if sample.messages[-1].role != "assistant":
-        return [
-            f"messages: the last turn is {sample.messages[-1].role!r}; the right answer has to stand there"
-        ]
+        return [f"messages: the last turn is {sample.messages[-1].role!r}; the right answer has to stand there"]
     problems = [f"id: {sample.id!r} occurs twice"] if sample.id in seen else []
     options = [normalise_answer(option) for option in sample.options]
     if options and normalise_answer(target_of(sample)) not in options:
@@ -76,14 +74,10 @@ class Questioner:
         """
         if text not in self._continuations:
             answered = dataclasses.replace(sample.messages[-1], text=text)
-            whole = self.encoder.encode(
-                dataclasses.replace(sample, messages=(*sample.messages[:-1], answered))
-            )
+            whole = self.encoder.encode(dataclasses.replace(sample, messages=(*sample.messages[:-1], answered)))
             prompt_ids, ids = _flat(self.prompt(sample)["input_ids"]), _flat(whole["input_ids"])
             if ids[: len(prompt_ids)] != prompt_ids:
-                raise ValueError(
-                    f"{sample.origin}: with the answer {text!r} the tokens do not begin with the prompt's"
-                )
+                raise ValueError(f"{sample.origin}: with the answer {text!r} the tokens do not begin with the prompt's")
             labels = _flat(whole["labels"])[len(prompt_ids) :]
             self._continuations[text] = [label for label in labels if label != -100]
         return self._continuations[text]

@@ -13,14 +13,10 @@ from torch import Tensor
 
 from mixtune.evaluate.forward import Model, PromptPass, continue_prompts, select_rows
 
-MAX_TOKENS_PER_PASS = (
-    384  # option tokens that share a forward; bounds the float32 logits (75 MB at a 49k vocabulary)
-)
+MAX_TOKENS_PER_PASS = 384  # option tokens that share a forward; bounds the float32 logits (75 MB at a 49k vocabulary)
 
 
-def rank_options(
-    model: Model, prompt: PromptPass, options: Sequence[Sequence[Sequence[int]]]
-) -> list[list[float]]:
+def rank_options(model: Model, prompt: PromptPass, options: Sequence[Sequence[Sequence[int]]]) -> list[list[float]]:
     """Length-normalised log-likelihood of every option of every sample: ``1/L sum_l log p(o_l | prompt,
     o_<l)``.
 

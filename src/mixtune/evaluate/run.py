@@ -61,9 +61,7 @@ def evaluate(
     check_positions(model)
     groups = dict(groups or {})
     about = {"model": None, "adapter": None, **(about or {})}
-    store = SampleStore(
-        out_dir, fingerprint(model, samples, settings, groups), {"settings": settings.model_dump()}
-    )
+    store = SampleStore(out_dir, fingerprint(model, samples, settings, groups), {"settings": settings.model_dump()})
     answerer = Answerer(model, Questioner(Encoder(processor, settings.max_length)), settings, groups)
     seconds = _answer_all(answerer, samples, store, settings.batch_size)
     rows = [store.done[sample.id] for sample in samples]
@@ -87,8 +85,7 @@ def fingerprint(
 ) -> str:
     """Hash of everything a row depends on: weights, samples, groups and the settings that change answers."""
     asked = [
-        [s.id, s.task, prompt_of(s), target_of(s), list(s.options), [str(image) for image in s.images]]
-        for s in samples
+        [s.id, s.task, prompt_of(s), target_of(s), list(s.options), [str(image) for image in s.images]] for s in samples
     ]
     kept = settings.model_dump(include={"max_length", "max_new_tokens", "greedy", "rank", "record_usage"})
     named = {task: group.model_dump() for task, group in sorted(groups.items())}

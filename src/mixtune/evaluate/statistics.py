@@ -88,9 +88,7 @@ def compare_paired(
     half (two-sided binomial). The interval of the macro-averaged difference is a percentile bootstrap over
     pairs, stratified by task. Raises ValueError if the tasks or their sizes differ.
     """
-    if {task: len(values) for task, values in first.items()} != {
-        task: len(values) for task, values in second.items()
-    }:
+    if {task: len(values) for task, values in first.items()} != {task: len(values) for task, values in second.items()}:
         raise ValueError("a paired comparison needs the same samples in both runs")
     if not first or any(len(values) == 0 for values in first.values()):
         raise ValueError("outcomes: needs at least one task and one sample in each")

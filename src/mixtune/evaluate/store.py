@@ -22,9 +22,7 @@ def write_json(path: Path, value: Any) -> None:
     one.
     """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(
-        json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -39,9 +37,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             rows.append(json.loads(line))
         except ValueError as error:
-            raise ValueError(
-                f"{path}:{number}: not JSON ({error}); delete the file to evaluate again"
-            ) from None
+            raise ValueError(f"{path}:{number}: not JSON ({error}); delete the file to evaluate again") from None
     return rows
 
 

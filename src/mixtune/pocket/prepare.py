@@ -4,14 +4,18 @@ use for them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from mixtune.config import Recipe, mixtune_home, near
 from mixtune.pocket.assets import fetch_wheels
-from mixtune.pocket.data import write_pocket_data
-from mixtune.pocket.model import prepare_model
+from mixtune.pocket.data import FORMAT, MANIFEST, write_pocket_data
+from mixtune.pocket.model import CONVERSION_STEPS, is_prepared, model_folder, prepare_model
+from mixtune.pocket.tasks import TASKS
 
 MODEL, UNALIGNED = "pocket", "pocket-unaligned"
 SPLITS = ("train", "test_seen", "test_unseen", "captions")
@@ -26,40 +30,50 @@ class PocketPaths:
     data: Path
 
 
-def prepare_pocket(
-    *,
-    aligned: bool = True,
-    captions: bool = False,
-    say: Callable[[str], None] = print,
-    progress: Callable[[int, int], None] | None = None,
-) -> PocketPaths:
-    """Fetch, convert and draw whatever is not in the cache yet (``mixtune_home()/pocket``); every step is atomic and
-    repeatable.
+def prepare_pocket(*, aligned: bool = True, captions: bool = False, say: Callable[[str], None] = print) -> PocketPaths:
+    """Fetch, convert and draw what is not in the cache yet (``mixtune_home()/pocket``); every step is atomic and kept.
 
     ``aligned`` False gives the model with a random projector, ``captions`` adds the pictures of stage 1. Raises
-    AssetError
-    when a package cannot be fetched.
+    AssetError when a package cannot be fetched.
     """
     root = mixtune_home() / "pocket"
     wheels = fetch_wheels(root / "wheels", say=say)
-    model = root / ("model" if aligned else "model-unaligned")
-    if not (model / "model.safetensors").exists():
-        say("converting the language model and the vision encoder to safetensors (about 20 seconds)")
-    prepare_model(wheels, model, aligned=aligned)
+    model = model_folder(root, aligned=aligned)
+    if not is_prepared(model):
+        with work_progress() as progress:
+            bar = progress.add_task("converting the model", total=CONVERSION_STEPS)
+            prepare_model(wheels, model, aligned=aligned, done=lambda: progress.advance(bar))
     data = root / ("data-captions" if captions else "data")
-    if not (data / "data.json").exists():
-        say("drawing the pictures and writing the tasks")
-        count = CAPTIONS if captions else 0
-        write_pocket_data(
-            data,
-            wheels,
-            seed=SEED,
-            train_per_task=TRAIN_PER_TASK,
-            test_per_task=TEST_PER_TASK,
-            captions=count,
-            progress=progress,
-        )
+    if not is_current(data, captions=CAPTIONS if captions else 0):
+        with work_progress() as progress:
+            bar = progress.add_task("drawing the tasks", total=None)
+            write_pocket_data(
+                data,
+                wheels,
+                seed=SEED,
+                train_per_task=TRAIN_PER_TASK,
+                test_per_task=TEST_PER_TASK,
+                captions=CAPTIONS if captions else 0,
+                progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            )
     return PocketPaths(model=model, data=data)
+
+
+def is_current(data: Path, *, captions: int) -> bool:
+    """Whether a data folder holds the tasks and counts this version draws; an older one is drawn again."""
+    try:
+        manifest = json.loads((data / MANIFEST).read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    wanted = {"format": FORMAT, "seed": SEED, "train_per_task": TRAIN_PER_TASK, "test_per_task": TEST_PER_TASK}
+    wanted["captions"] = captions
+    return {key: manifest.get(key) for key in wanted} == wanted and set(manifest["tasks"]) == set(TASKS)
+
+
+def work_progress() -> Progress:
+    """A bar with a count and the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(compact=True))
 
 
 def names_pocket(recipe: Recipe) -> bool:
@@ -69,9 +83,7 @@ def names_pocket(recipe: Recipe) -> bool:
     )
 
 
-def resolve(
-    recipe: Recipe, *, say: Callable[[str], None] = print, progress: Callable[[int, int], None] | None = None
-) -> Recipe:
+def resolve(recipe: Recipe, *, say: Callable[[str], None] = print) -> Recipe:
     """The recipe with ``pocket``, ``pocket-unaligned`` and ``pocket/<split>`` replaced by folders and files,
     prepared where missing.
 
@@ -87,7 +99,6 @@ def resolve(
         aligned=recipe.model.name_or_path != UNALIGNED,
         captions=f"{MODEL}/captions" in wanted,
         say=say,
-        progress=progress,
     )
     model = recipe.model
     if model.name_or_path in (MODEL, UNALIGNED):

@@ -32,9 +32,8 @@ STEM_CHANNELS = 32
 class PocketVisionConfig(PreTrainedConfig):
     """Settings of the pocket vision encoder.
 
-    ``image_size`` and ``patch_size`` (pixels) give the token grid; ``hidden_size`` numbers a token: the three folded
-    maps
-    (640 + 448 + 320 at the defaults) and a one-hot of the token's row and of its column.
+    ``image_size`` and ``patch_size`` (pixels) give the token grid; ``hidden_size`` numbers a token: the three
+    folded maps (640 + 448 + 320 at the defaults) and a one-hot of the token's row and of its column.
     """
 
     model_type = "mixtune_pocket_vision"
@@ -109,10 +108,12 @@ class PocketVisionModel(PreTrainedModel):
     config_class = PocketVisionConfig
     base_model_prefix = "pocket_vision"
     main_input_name = "pixel_values"
-    _no_split_modules = ("InvertedBottleneck",)
-    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = (
-        True  # no attention here: any choice for the language model is fine
-    )
+    _no_split_modules = {"InvertedBottleneck"}  # noqa: RUF012 (transformers declares it so)
+    # No attention in here, so any implementation chosen for the language model is fine.
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
+
+    feature_mean: Tensor
+    feature_std: Tensor
 
     def __init__(self, config: PocketVisionConfig) -> None:
         super().__init__(config)

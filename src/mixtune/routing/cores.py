@@ -67,16 +67,14 @@ def conditional_term(
 
     Raises ValueError if a weight that the kind of conditioning needs is absent.
     """
-    for field in NEEDED_WEIGHTS[options.conditional]:
-        if getattr(routers, field) is None:
-            raise ValueError(f"conditional {options.conditional!r} needs the router weight {field!r}, which is absent")
+    needed = _needed_weights(routers, options.conditional)
     if options.conditional == "none":
         return None
     if options.conditional == "choice":
-        chosen_BD = F.embedding(indices_a_BK, routers.choice_embed).mean(1)
-        return F.linear(chosen_BD, routers.choice_weight).softmax(-1)
+        embed_ED, choice_ED = needed
+        return F.linear(F.embedding(indices_a_BK, embed_ED).mean(1), choice_ED).softmax(-1)
     num_factors, width = bank_a_ED.shape
-    weight_ERD = routers.conditional.view(num_factors, options.r, width)
+    weight_ERD = needed[0].view(num_factors, options.r, width)
     bank_a_ED = bank_a_ED.to(weight_ERD.dtype)
     if options.conditional == "released":
         logits_BRE = bank_a_ED.sum(1)[indices_a_BK][..., None] * weight_ERD.sum(2).t()
@@ -88,3 +86,14 @@ def conditional_term(
     rows_BR = torch.add(torch.arange(options.r, device=indices_a_BK.device), indices_a_BK, alpha=options.r)
     picks = table_JRE.new_zeros(len(rows_BR), num_factors * options.r).scatter_(1, rows_BR, 1.0)
     return picks @ table_JRE.view(-1, num_factors)
+
+
+def _needed_weights(routers: ConditionalWeights, conditional: str) -> list[Tensor]:
+    """The weights of NEEDED_WEIGHTS, in its order; see `conditional_term` for the error."""
+    weights = []
+    for field in NEEDED_WEIGHTS[conditional]:
+        weight = getattr(routers, field)
+        if weight is None:
+            raise ValueError(f"conditional {conditional!r} needs the router weight {field!r}, which is absent")
+        weights.append(weight)
+    return weights

@@ -12,7 +12,29 @@ from mixtune.pocket.tasks.spec import DOMAINS, Draw, Example, Part, TaskSpec
 
 # Every task that can be made, then those of the data folder: all but the spare ones, which are kept for studies.
 ALL_TASKS: dict[str, TaskSpec] = {row.name: row for row in (*GENERAL, *DOCUMENT, *SCIENCE, *SPATIAL)}
-SPARE: frozenset[str] = frozenset()
+SPARE: frozenset[str] = frozenset(
+    {
+        "above_shape",
+        "arrow_emoji",
+        "bar_count_hollow",
+        "category_new",
+        "category_yes_no",
+        "clock_emoji",
+        "colour_yes_no",
+        "emoji_colour",
+        "emoji_count",
+        "flag_listed",
+        "function_yes_no",
+        "letter_plate",
+        "letter_position",
+        "longest_bar",
+        "number_plate",
+        "ring_count_dark",
+        "shape_outline",
+        "trend_bars",
+        "trend_points",
+    }
+)
 TASKS: dict[str, TaskSpec] = {name: row for name, row in ALL_TASKS.items() if name not in SPARE}
 
 # key → (what it is, licence)
