@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
 from mixtune.analyse.headline import percent
@@ -23,7 +22,8 @@ def results_table(results: Mapping[str, Mapping[str, Any]], way: str = "rank") -
     never cut: the table is 80 columns wide with three models.
     """
     first = next(iter(results.values()))
-    table = Table(title=f"accuracy in per cent ({way}), 95 % intervals", box=box.SIMPLE_HEAD, pad_edge=False)
+    title = f"accuracy in per cent ({way}), 95 % intervals"
+    table = Table(title=title, box=None, collapse_padding=True, pad_edge=False, header_style="bold underline")
     table.add_column("task", no_wrap=True)
     for name in ("n", "chance", *results):
         table.add_column(name, justify="right", no_wrap=True)
@@ -36,5 +36,6 @@ def results_table(results: Mapping[str, Mapping[str, Any]], way: str = "rank") -
         whole = first["summary"][split]
         cells = (cell(result["summary"][split][way]) for result in results.values())
         name = f"mean of {len(tasks)} {split} tasks"
-        table.add_row(name, str(whole["n"]), percent(whole["chance"]), *cells, style="bold", end_section=True)
+        table.add_row(name, str(whole["n"]), percent(whole["chance"]), *cells, style="bold")
+        table.add_row()
     return table
