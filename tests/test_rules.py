@@ -10,6 +10,7 @@ from mixtune import get_peft_model, record_routing
 from mixtune.adapters import auxiliary_loss, dead_routers, router_parameters
 from mixtune.adapters.hooks import ModelHooks
 from mixtune.routing.cache import kept_by
+from mixtune.training.setup import checkpoint_activations
 from routed import IMAGE, PRESETS, adapted, attended, batch, config, prompts, randomise, sample
 from tiny import tiny_llava
 from tolerances import TOL
@@ -238,7 +239,7 @@ def test_checkpointing_changes_nothing(preset, zoo, reentrant):
     model = adapted(preset, **changes)
     batches = [batch(zoo[:2]), batch(zoo[2:])]
     expected = gradients(model, batches)
-    model.get_base_model().activation_checkpointing_enable({"use_reentrant": reentrant})
+    checkpoint_activations(model.get_base_model(), reentrant=reentrant)
     model.enable_input_require_grads()
     with record_routing(model) as seen:
         found = gradients(model, batches)
@@ -250,7 +251,7 @@ def test_checkpointing_changes_nothing(preset, zoo, reentrant):
 
 def test_auxiliary_loss_without_a_gradient_is_refused(preset, zoo):
     model = adapted(preset, **({} if preset == "lora" else {"router_aux_loss_coef": 0.1})).train()
-    model.get_base_model().activation_checkpointing_enable({"use_reentrant": True})
+    checkpoint_activations(model.get_base_model(), reentrant=True)
     model.enable_input_require_grads()
     model(**batch(zoo))
     if preset == "lora":

@@ -146,7 +146,7 @@ def report_command(
 ) -> None:
     """Write the report and say where it is."""
     with user_errors():
-        from mixtune.analyse.report import ReportSettings, write_report
+        from mixtune.analyse import ReportSettings, write_report
 
         settings = ReportSettings.model_validate({"way": way, "command": f"mixtune report {runs}"})
         typer.echo(f"written to {write_report(runs, out or runs / 'report.html', settings)}")

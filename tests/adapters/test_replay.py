@@ -2,13 +2,14 @@ import torch
 
 from mixtune.adapters import router_parameters
 from mixtune.adapters.replay import NAME, ReplayingCheckpoint
+from mixtune.training.setup import checkpoint_activations
 from routed import adapted, batch, sample
 
 
 def test_checkpoint_functions_are_wrapped_once_and_restored():
     model = adapted("mixlora")
     base = model.get_base_model()
-    base.activation_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(base, reentrant=False)
     layers = [m for m in base.modules() if NAME in m.__dict__]
     before = [m.__dict__[NAME] for m in layers]
     model.train()
@@ -32,7 +33,7 @@ def test_recomputation_repeats_a_random_selection():
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     expected = gradient()
-    model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(model.get_base_model(), reentrant=False)
     for name, value in gradient().items():
         assert torch.equal(value, expected[name])
 
@@ -51,6 +52,6 @@ def test_recomputation_does_not_choose_again():
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     expected = gradient(meddle=False)
-    model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(model.get_base_model(), reentrant=False)
     for name, value in gradient(meddle=True).items():
         assert torch.equal(value, expected[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -17,10 +17,8 @@ from mixtune.analyse.palette import DARK, LIGHT, UNTUNED, series_of
 from mixtune.analyse.rows import accuracy_tables, budget_rows, split_order
 from mixtune.analyse.runs import Run
 from mixtune.analyse.selections import Usage, usage_numbers
+from mixtune.analyse.settings import ReportSettings
 from mixtune.analyse.sparks import HEIGHT, WIDTH, spark_cards
-
-if TYPE_CHECKING:
-    from mixtune.analyse.report import ReportSettings
 
 WAYS = {
     "rank": "the option with the highest likelihood counts as the answer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mixtune.analyse.headline import Comparison, answer_sentences, compare_splits
 from mixtune.analyse.page import render
@@ -12,23 +12,8 @@ from mixtune.analyse.palette import UNTUNED_LABELS
 from mixtune.analyse.poster import write_poster
 from mixtune.analyse.runs import Run, RunFolders, find_runs, read_runs
 from mixtune.analyse.selections import Usage, read_usage, usage_numbers
-from mixtune.config import Settings
+from mixtune.analyse.settings import ReportSettings
 from mixtune.evaluate.store import write_json
-
-
-class ReportSettings(Settings):
-    """What a report compares: `subject` against `baseline` (default: the mixture against "lora"), by the
-    option ranking or the greedy answer (`way`), with `samples` pictures. `note` is printed under the answer,
-    `command` with the settings.
-    """
-
-    title: str = "Tuned on many tasks at once"
-    subject: str | None = None
-    baseline: str | None = None
-    way: Literal["rank", "greedy"] = "rank"
-    samples: int = 12
-    note: str = ""
-    command: str = ""
 
 
 def write_report(

@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from torch import nn
 
+from mixtune.analyse import ReportSettings, write_report
 from mixtune.analyse.console import results_table
-from mixtune.analyse.report import ReportSettings, write_report
 from mixtune.analyse.runs import EVALUATION
 from mixtune.config import Recipe, load_recipe
 from mixtune.data import Sample

@@ -86,16 +86,16 @@ def learning_routers(model: PeftModel) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in router_parameters(model).items() if weight.requires_grad}
 
 
-def checkpoint_activations(model: nn.Module) -> None:
-    """Recompute activations in the backward pass (non-reentrant: frozen embeddings need no gradient of their own).
+def checkpoint_activations(model: nn.Module, *, reentrant: bool = False) -> None:
+    """Recompute activations in the backward pass (not `reentrant`: frozen embeddings need no gradient of their own).
 
     Switched on after the adapter is in place: peft would otherwise make the vision tower's inputs require gradients.
     """
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    options = {"use_reentrant": False}
+    options = {"use_reentrant": reentrant}
     if hasattr(inner, "activation_checkpointing_enable"):
         inner.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
-    else:  # its name before transformers 5.20
+    else:  # its name before transformers 5.23
         inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
