@@ -1,5 +1,7 @@
 """The command line as a user sees it: what it teaches, what it prints, how it fails."""
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
@@ -60,3 +62,29 @@ def test_env_prints_versions():
     shown = call("env")
     assert shown.exit_code == 0
     assert all(word in shown.output for word in ("python", "torch", "transformers", "threads", "home"))
+
+
+@pytest.fixture
+def saved_model(tiny_llava, tmp_path):
+    model, processor = tiny_llava()
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_evaluate_and_report_on_a_file_of_samples(saved_model, tiny_samples, tmp_path):
+    samples, out = tiny_samples(6), tmp_path / "runs" / "untuned" / "evaluation"
+    done = call("evaluate", saved_model, "-b", samples, "--out", out, "--dtype", "float32", "--per-task", 1)
+    assert done.exit_code == 0, done.output
+    results = json.loads((out / "results.json").read_text())
+    assert results["n"] == len(results["tasks"]) and str(out) in done.output.replace("\n", "")
+    reported = call("report", tmp_path / "runs")
+    assert reported.exit_code == 0, reported.output
+    assert all((tmp_path / "runs" / f"report.{kind}").exists() for kind in ("html", "json", "png"))
+
+
+def test_a_folder_without_an_adapter_or_runs_is_named(saved_model, tiny_samples, tmp_path):
+    failed = call("evaluate", saved_model, "-b", tiny_samples(6), "--adapter", tmp_path / "none")
+    assert failed.exit_code == 2 and "adapter_config.json" in failed.output and "Traceback" not in failed.output
+    failed = call("report", tmp_path / "none")
+    assert failed.exit_code == 2 and "evaluate at least one model" in failed.output
