@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint align clean
+.PHONY: help setup demo test lint align clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -21,14 +21,15 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY) ## virtual environment with pinned packages
 
+ifeq ($(filter full smoke,$(DEMO)),)
+$(error DEMO is '$(DEMO)': use DEMO=smoke, or leave it out for the full demo)
+endif
+
 demo: $(READY) ## the main job end to end: tune mixlora and lora on the pocket model, compare, report (DEMO=smoke: two minutes)
 	$(BIN)/mixtune demo recipes/pocket/demo.yaml $(if $(filter smoke,$(DEMO)),--smoke)
 
 test: $(READY) ## the whole test suite, under ten minutes on two cores
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(READY) ## the longer checks
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 lint: $(READY) ## ruff, the type checker, and the tests of size and of imports
 	$(BIN)/ruff check src tests

@@ -1,5 +1,5 @@
-"""The house rules a reader can rely on: small files and functions, few parameters, imports that go one way, nothing
-left unfinished.
+"""The house rules a reader can rely on: small files and functions, few
+parameters, imports that go one way, nothing left unfinished.
 """
 
 from __future__ import annotations

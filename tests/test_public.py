@@ -1,5 +1,5 @@
-"""What a stranger relies on: exported names, commands, and that the README and the recipes speak of things that
-exist.
+"""What a stranger relies on: exported names, commands, and that the
+README and the recipes speak of things that exist.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -72,12 +73,26 @@ Safe to interrupt: the same command goes on where it stopped.
 """
 
 
+class Way(str, Enum):
+    """Which answers count."""
+
+    rank = "rank"
+    greedy = "greedy"
+
+
+class Dtype(str, Enum):
+    """What a base is held in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Print an error meant for the user without a traceback, and leave with status 2."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(2) from None
 
@@ -112,11 +127,13 @@ def evaluate_command(
     model: Annotated[str, typer.Argument(help="Folder, hub id, or `pocket`.")],
     benchmark: Annotated[list[str], typer.Option("--benchmark", "-b", help="`pocket` or a file of samples.")],
     adapter: Annotated[Path | None, typer.Option("--adapter", "-a", help="Folder of a tuned adapter.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the results.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Default ADAPTER/evaluation, else runs/MODEL/evaluation.")
+    ] = None,
     per_task: Annotated[int | None, typer.Option("--per-task", min=1, help="Only the first N of a task.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Changes speed, not results.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Speed and memory; in bfloat16 a few answers too.")] = 64,
     max_bad: Annotated[int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples.")] = 0,
-    dtype: Annotated[str, typer.Option("--dtype", help="float32 or bfloat16.")] = "bfloat16",
+    dtype: Annotated[Dtype, typer.Option(help="What the base is held in.")] = Dtype.bfloat16,
     attention: Annotated[str, typer.Option("--attn-implementation", help="As in transformers.")] = "sdpa",
 ) -> None:
     """Evaluate and print the table."""
@@ -126,7 +143,7 @@ def evaluate_command(
         from mixtune.analyse.console import results_table
         from mixtune.pocket.benchmark import EvaluationRequest, evaluate_request
 
-        given = {"per_task": per_task, "max_bad": max_bad, "dtype": dtype, "attn_implementation": attention}
+        given = {"per_task": per_task, "max_bad": max_bad, "dtype": dtype.value, "attn_implementation": attention}
         request = EvaluationRequest.model_validate(
             {"model": model, "benchmarks": tuple(benchmark), "adapter": adapter, **given}
         )
@@ -142,13 +159,15 @@ def evaluate_command(
 def report_command(
     runs: Annotated[Path, typer.Argument(help="Folder that holds MODEL/evaluation folders.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default RUNS/report.html.")] = None,
-    way: Annotated[str, typer.Option("--way", help="rank or greedy.")] = "rank",
+    way: Annotated[
+        Way, typer.Option(help="Which answers count; rows without options have greedy ones only.")
+    ] = Way.rank,
 ) -> None:
     """Write the report and say where it is."""
     with user_errors():
         from mixtune.analyse import ReportSettings, write_report
 
-        settings = ReportSettings.model_validate({"way": way, "command": f"mixtune report {runs}"})
+        settings = ReportSettings.model_validate({"way": way.value, "command": f"mixtune report {runs}"})
         typer.echo(f"written to {write_report(runs, out or runs / 'report.html', settings)}")
 
 
@@ -157,6 +176,7 @@ def demo_command(
     recipe: Annotated[Path, typer.Argument(help="The recipe both arms share.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; default runs/demo.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few steps and questions only.")] = False,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where it stopped.")] = True,
 ) -> None:
     """Run the demo and say where the report is."""
     with user_errors():
@@ -165,7 +185,8 @@ def demo_command(
         from mixtune.pocket.demo import Demo
 
         folder = out or Path("runs") / ("demo-smoke" if smoke else "demo")
-        page = Demo(recipe=recipe, out=folder, smoke=smoke, console=Console(highlight=False)).run()
+        console = Console(highlight=False)
+        page = Demo(recipe=recipe, out=folder, smoke=smoke, resume=resume, console=console).run()
         typer.echo(f"the report is {page} (with {page.with_suffix('.json').name} and {page.with_suffix('.png').name})")
 
 

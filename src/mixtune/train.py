@@ -40,8 +40,8 @@ def train(recipe: Recipe, *, resume: bool = True, dry_run: bool = False) -> Trai
     uninterrupted one, and a finished one is only reported; without, what it left is discarded. `dry_run` checks the
     recipe and trains two steps in a folder that is thrown away (see `training.dryrun`).
 
-    Raises ValueError (ConfigError, DataError, ModelError, CheckpointError, RouterError) with the field, file or line
-    to change.
+    Raises ValueError (ConfigError, DataError, ModelError, CheckpointError,
+    RouterError) with the field, file or line to change.
     """
     recipe = _with_places(recipe)
     if recipe.train.num_threads:

@@ -7,10 +7,12 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from mixtune.config import DataSettings, SourceSettings
 from mixtune.data import Message, read_samples
 from mixtune.evaluate import EvaluateSettings, TaskGroup, answering, evaluate
+from mixtune.evaluate.run import fingerprint
 from routed import adapted
 from tiny import tiny_llava, tiny_processor
 
@@ -101,8 +103,17 @@ def test_a_finished_evaluation_asks_nothing_again(tiny_samples, tmp_path, monkey
     samples, settings = read(tiny_samples(6)), EvaluateSettings(batch_size=4)
     first = evaluate(tiny_llava()[0], tiny_processor(), samples, settings, tmp_path)
     monkeypatch.setattr(answering.Answerer, "rows", None)
-    again = evaluate(tiny_llava()[0], tiny_processor(), samples, EvaluateSettings(batch_size=2), tmp_path)
+    again = evaluate(tiny_llava()[0], tiny_processor(), samples, settings, tmp_path)
     assert again.rows == first.rows
+
+
+def test_another_batch_size_or_picture_starts_anew(tiny_samples, tmp_path) -> None:
+    samples, model = read(tiny_samples(6)), tiny_llava()[0]
+    before = fingerprint(model, samples, EvaluateSettings(batch_size=4), {})
+    assert before == fingerprint(model, samples, EvaluateSettings(batch_size=4, confidence=0.9), {})
+    assert before != fingerprint(model, samples, EvaluateSettings(batch_size=2), {})
+    Image.new("RGB", (9, 9)).save(str(samples[0].images[0]))
+    assert before != fingerprint(model, samples, EvaluateSettings(batch_size=4), {})
 
 
 @pytest.mark.parametrize("change", ["weights", "settings", "samples"])

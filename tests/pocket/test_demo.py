@@ -14,7 +14,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "pocket" / "demo.yaml"
 
 def test_both_arms_share_the_recipe_and_the_scale() -> None:
     recipe = load_recipe(RECIPE)
-    demo = Demo(recipe=RECIPE, out=Path("out"), smoke=False, console=Console())
+    demo = Demo(recipe=RECIPE, out=Path("out"), smoke=False, resume=True, console=Console())
     arms = {arm: demo.arm(recipe, arm) for arm in ARMS}
     for arm, made in arms.items():
         assert made.adapter.preset == arm and made.train.output_dir == str(Path("out") / arm)
@@ -26,5 +26,5 @@ def test_both_arms_share_the_recipe_and_the_scale() -> None:
 
 
 def test_a_smoke_run_is_a_few_steps() -> None:
-    demo = Demo(recipe=RECIPE, out=Path("out"), smoke=True, console=Console())
+    demo = Demo(recipe=RECIPE, out=Path("out"), smoke=True, resume=True, console=Console())
     assert demo.arm(load_recipe(RECIPE), "lora").train.max_steps == SMOKE_STEPS

@@ -33,10 +33,10 @@ class LayerPlan:
     name: of the linear in the model. adapter: its name. mixed: False for a plain LoRA. leader: the layer that owns the
     router's parameters, None for the layer itself. number: position among the adapter's layers.
 
-    Worked out from these once, since every layer reads them in every forward: block, bank rows of one factor (1) or
-    expert (its rank); rows of bank A; scale, s of `MixtureConfig`; key of the router in the scope and the cache
-    (adapter, and name of the linear or of the MLP); instance, whether instances are routed; options, of a conditional
-    router.
+    Worked out from these once, since every layer reads them in every forward: block, bank rows of
+    one factor (1) or expert (its rank); rows of bank A; scale, s of `MixtureConfig`; key of the
+    router in the scope and the cache (adapter, and name of the linear or of the MLP); instance,
+    whether instances are routed; options, of a conditional router.
     """
 
     config: MixtureConfig

@@ -7,8 +7,6 @@ from typing import Any
 
 from rich.table import Table
 
-from mixtune.analyse.headline import percent
-
 
 def cell(entry: Mapping[str, float] | None) -> str:
     """Accuracy in per cent with its interval, or a dash where the model was not asked."""
@@ -32,10 +30,10 @@ def results_table(results: Mapping[str, Mapping[str, Any]], way: str = "rank") -
         for task in tasks:
             row = first["tasks"][task]
             cells = (cell(result["tasks"][task][way]) for result in results.values())
-            table.add_row(task, str(row["n"]), percent(row["chance"]), *cells)
+            table.add_row(task, str(row["n"]), f"{100 * row['chance']:.0f}", *cells)
         whole = first["summary"][split]
         cells = (cell(result["summary"][split][way]) for result in results.values())
         name = f"mean of {len(tasks)} {split} tasks"
-        table.add_row(name, str(whole["n"]), percent(whole["chance"]), *cells, style="bold")
+        table.add_row(name, str(whole["n"]), f"{100 * whole['chance']:.0f}", *cells, style="bold")
         table.add_row()
     return table

@@ -1,8 +1,8 @@
-"""The report's interactive figures as plain plotly figure dictionaries; the page's script adds the colours of
-the theme.
+"""The report's interactive figures as plain plotly figure
+dictionaries; the page's script adds the colours of the theme.
 
-A trace names its style in ``meta.series`` (see `palette.series_of`) and, where a menu chooses among traces,
-``meta.choice``.
+A trace names its style in ``meta.series`` (see `palette.series_of`) and,
+where a menu chooses among traces, ``meta.choice``.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def figure_json(figure: go.Figure) -> dict[str, Any]:
 
 
 def accuracy_figure(runs: Sequence[Run], split: str, way: str) -> dict[str, Any]:
-    """Horizontal bars of every task of a split, one a model, with 95 % intervals, and a mark where guessing
-    would be.
+    """Horizontal bars of every task of a split, one a model, with 95 %
+    intervals, and a mark where guessing would be.
     """
     tasks = [name for name, task in runs[0].tasks.items() if task["split"] == split and task[way]]
     tasks.sort(key=lambda name: (runs[0].tasks[name]["domain"], name), reverse=True)
@@ -88,8 +88,8 @@ def _bars(run: Run, tasks: Sequence[str], way: str, style: str) -> go.Bar:
 
 
 def curve_figure(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """Training loss over steps, one line a tuned model; a menu chooses the mean or one task. None if nothing
-    was tuned.
+    """Training loss over steps, one line a tuned model; a menu chooses
+    the mean or one task. None if nothing was tuned.
     """
     tuned = [run for run in runs if run.log]
     if not tuned:
@@ -139,9 +139,7 @@ def curve(run: Run, choice: str) -> tuple[list[int], list[float]]:
 
 
 def place_figure(usage: Usage) -> dict[str, Any]:
-    """How well the choice tells tasks apart, per depth and kind of linear; a click chooses the layer shown
-    below.
-    """
+    """How well the choice tells tasks apart, per depth and kind of linear; a click chooses the layer shown below."""
     places = [layer_place(name) for name in usage.layers]
     depths, kinds = sorted({depth for depth, _ in places}), list(dict.fromkeys(kind for _, kind in places))
     information = task_information(usage).mean(axis=0)
@@ -157,8 +155,7 @@ def place_figure(usage: Usage) -> dict[str, Any]:
 
 
 def overlap_figure(usage: Usage, names: Sequence[str]) -> dict[str, Any]:
-    """Task by task overlap of the choices, averaged over sides and layers; `names` are the tasks as they are
-    printed.
+    """Task by task overlap of the choices, averaged over sides and layers; `names` are the tasks as they are printed.
 
     The diagonal (always 1) is left empty, so that the colours span the differences between tasks.
     """

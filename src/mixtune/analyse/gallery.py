@@ -45,8 +45,8 @@ def _from(cases: Sequence[tuple[bool, bool]], start: int) -> list[tuple[bool, bo
 
 
 def embed_picture(path: str | Path | None) -> str | None:
-    """The picture as a data URL (PNG, at most LONGEST_SIDE pixels a side); None if there is none or it cannot
-    be read.
+    """The picture as a data URL (PNG, at most LONGEST_SIDE pixels a
+    side); None if there is none or it cannot be read.
     """
     if path is None:
         return None
@@ -62,9 +62,7 @@ def embed_picture(path: str | Path | None) -> str | None:
 
 
 def sample_cards(runs: Sequence[Run], way: str, count: int = 16) -> list[dict[str, Any]]:
-    """What the page shows of each chosen sample: task, split, picture, question, truth, and every model's
-    answer.
-    """
+    """What the page shows of each chosen sample: task, split, picture, question, truth, and every model's answer."""
     rows = {run.label: {row["id"]: row for row in run.rows} for run in runs}
     cards = []
     for name in choose_samples(runs, way, count):

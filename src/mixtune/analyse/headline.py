@@ -1,6 +1,4 @@
-"""The report's answer in words: which model is right more often, by how much, and whether that is more than
-noise.
-"""
+"""The report's answer in words: which model is right more often, by how much, and whether that is more than noise."""
 
 from __future__ import annotations
 
@@ -63,9 +61,7 @@ def percent(value: float | None) -> str:
 
 
 def sentence(comparison: Comparison, subject: Run, baseline: Run, way: str) -> str:
-    """One split's answer in one plain sentence, with both accuracies, the difference, its interval and the
-    verdict.
-    """
+    """One split's answer in one plain sentence, with both accuracies, the difference, its interval and the verdict."""
     mine, other = (run.results["summary"][comparison.split][way]["accuracy"] for run in (subject, baseline))
     paired, name = comparison.paired, comparison.subject
     where = f"On the {paired.tasks} {comparison.split} task{'s' if paired.tasks != 1 else ''}"
@@ -82,9 +78,7 @@ def sentence(comparison: Comparison, subject: Run, baseline: Run, way: str) -> s
 
 
 def floor_sentence(runs: Sequence[Run], split: str, way: str) -> str:
-    """What blind guessing and the models that were not tuned reach on a split, for scale; "" if neither is
-    known.
-    """
+    """What blind guessing and the models that were not tuned reach on a split, for scale; "" if neither is known."""
     summary = runs[0].results["summary"][split]
     parts = (
         [f"guessing among the options would reach {percent(summary['chance'])}"]
@@ -100,9 +94,7 @@ def floor_sentence(runs: Sequence[Run], split: str, way: str) -> str:
 
 
 def answer_sentences(runs: Sequence[Run], comparisons: Sequence[Comparison], way: str) -> list[str]:
-    """The answer: a sentence a split, seen tasks first; for a single model its accuracy instead of a
-    comparison.
-    """
+    """The answer: a sentence a split, seen tasks first; for a single model its accuracy instead of a comparison."""
     if comparisons:
         ordered = sorted(comparisons, key=lambda comparison: comparison.split != "seen")
         return [sentence(comparison, runs[0], runs[1], way) for comparison in ordered]

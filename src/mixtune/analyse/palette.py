@@ -8,7 +8,6 @@ from collections.abc import Sequence
 LIGHT = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7")
 DARK = ("#56B4E9", "#E69F00", "#2CC79A", "#F0803C", "#E3A3C6")
 UNTUNED = "#8A8F98"
-HATCHES = ("", "//", "..", "xx", "\\\\")
 UNTUNED_LABELS = ("untuned", "base", "zero-shot")
 
 

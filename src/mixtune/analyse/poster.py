@@ -22,9 +22,8 @@ WIDTH, ROW, MEAN_ROW = 11.0, 0.25, 0.25  # inches: the picture, one task, one mo
 
 
 def write_poster(runs: Sequence[Run], way: str, path: Path, title: str = "") -> Path:
-    """Bars of the means over each split on top; below, a column of tasks a split with a dot and a 95 %
-    interval a model and an upright mark where guessing would be. Written as PNG under a temporary name, then
-    renamed.
+    """Bars of the means over each split on top; below, a column of tasks a split with a dot and a 95 % interval a
+    model and an upright mark where guessing would be. Written as PNG under a temporary name, then renamed.
     """
     splits = split_order(runs)
     longest = max(len(tasks_of(runs, split, way)) for split in splits)

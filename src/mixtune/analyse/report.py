@@ -13,18 +13,17 @@ from mixtune.analyse.poster import write_poster
 from mixtune.analyse.runs import Run, RunFolders, find_runs, read_runs
 from mixtune.analyse.selections import Usage, read_usage, usage_numbers
 from mixtune.analyse.settings import ReportSettings
+from mixtune.config import write_atomic
 from mixtune.evaluate.store import write_json
 
 
 def write_report(
     runs: str | Path | Mapping[str, RunFolders], out: str | Path, settings: ReportSettings | None = None
 ) -> Path:
-    """Write `out` (HTML) and, beside it under the same name, ``.json`` (all numbers) and ``.png`` (one
-    picture).
+    """Write `out` (HTML) and, beside it under the same name, ``.json`` (all numbers) and ``.png`` (one picture).
 
-    `runs` is a run folder (see `find_runs`) or the folders of each model by label. Returns the path of the
-    page. Each file appears complete or not at all. Raises ValueError naming what is missing, unreadable or
-    unknown.
+    `runs` is a run folder (see `find_runs`) or the folders of each model by label. Returns the path of the page. Each
+    file appears complete or not at all. Raises ValueError naming what is missing, unreadable or unknown.
     """
     settings, out = settings or ReportSettings(), Path(out)
     folders = find_runs(runs) if isinstance(runs, (str, Path)) else dict(runs)
@@ -41,9 +40,7 @@ def write_report(
         numbers(found, settings, answer=answer, comparisons=comparisons, usage=usage),
     )
     write_poster(found, settings.way, out.with_suffix(".png"), settings.title)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(out)
+    write_atomic(out, page)
     return out
 
 
@@ -62,7 +59,7 @@ def check_way(runs: Sequence[Run], way: str) -> None:
     for run in runs:
         if not any(task[way] for task in run.tasks.values()):
             raise ValueError(
-                f"way: {run.label!r} has no {way!r} results; evaluate it with {way}=true or take the other"
+                f"way: {run.label!r} has no {way!r} results (rows without `options` are not ranked); take the other way"
             )
 
 
@@ -74,9 +71,7 @@ def numbers(
     comparisons: Sequence[Comparison],
     usage: Usage | None,
 ) -> dict[str, Any]:
-    """Content of report.json: the answer, every comparison, and per model its results, budget and training
-    log.
-    """
+    """Content of report.json: the answer, every comparison, and per model its results, budget and training log."""
     return {
         "title": settings.title,
         "way": settings.way,

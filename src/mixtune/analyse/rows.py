@@ -26,8 +26,8 @@ def accuracy_cell(entry: Mapping[str, float] | None) -> dict[str, str]:
 
 
 def difference_cell(runs: Sequence[Run], way: str, **keep: str) -> dict[str, str] | None:
-    """First model minus second on the rows whose fields equal `keep`, in points, with interval and a sign if
-    decided.
+    """First model minus second on the rows whose fields equal `keep`,
+    in points, with interval and a sign if decided.
     """
     if len(runs) < 2:
         return None

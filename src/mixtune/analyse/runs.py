@@ -17,9 +17,8 @@ EVALUATION, LOG, RECIPE, BUDGET = "evaluation", "train_log.jsonl", "recipe.yaml"
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolders:
-    """Where one model's files lie: `evaluation` (results.json, samples.jsonl, usage.safetensors if it is a
-    mixture) and `training` (train_log.jsonl, recipe.yaml, train_result.json), None for a model that was not
-    tuned.
+    """Where one model's files lie: `evaluation` (results.json, samples.jsonl, usage.safetensors if it is a mixture)
+    and `training` (train_log.jsonl, recipe.yaml, train_result.json), None for a model that was not tuned.
     """
 
     evaluation: Path
@@ -47,9 +46,8 @@ class Run:
 
 
 def find_runs(run_dir: str | Path) -> dict[str, RunFolders]:
-    """The models of a run folder: each sub-folder with ``evaluation/results.json`` is one, named after the
-    folder; it was tuned if ``train_log.jsonl`` lies beside ``evaluation``. Raises ValueError if there is
-    none.
+    """The models of a run folder: each sub-folder with ``evaluation/results.json`` is one, named after the folder; it
+    was tuned if ``train_log.jsonl`` lies beside ``evaluation``. Raises ValueError if there is none.
     """
     folders = {}
     for path in sorted(Path(run_dir).glob(f"*/{EVALUATION}/{RESULTS}")):

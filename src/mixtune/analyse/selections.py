@@ -1,5 +1,4 @@
-"""Which factors or experts the tasks used: dead share, how much a layer tells tasks apart, overlap between
-tasks.
+"""Which factors or experts the tasks used: dead share, how much a layer tells tasks apart, overlap between tasks.
 
 Legend: S two sides (0 for A, 1 for B), N tasks, L layers, E factors or experts.
 """
@@ -27,8 +26,8 @@ class Usage:
 
     @property
     def shares(self) -> np.ndarray:
-        """Share of a task's choices that went to each factor in each layer; rows sum to 1 (0 where nothing
-        was chosen).
+        """Share of a task's choices that went to each factor in each
+        layer; rows sum to 1 (0 where nothing was chosen).
         """
         total = self.counts_SNLE.sum(-1, keepdims=True)
         return np.divide(self.counts_SNLE, total, out=np.zeros(self.counts_SNLE.shape), where=total > 0)
@@ -44,9 +43,7 @@ class Usage:
 
 
 def read_usage(path: Path) -> Usage:
-    """Read a usage.safetensors written by an evaluation. Raises ValueError naming the file if something is
-    missing.
-    """
+    """Read a usage.safetensors written by an evaluation. Raises ValueError naming the file if something is missing."""
     try:
         with safe_open(path, framework="np") as file:
             axes = json.loads(file.metadata()["axes"])
@@ -67,9 +64,9 @@ def dead_share(usage: Usage) -> float:
 def task_information(usage: Usage) -> np.ndarray:
     """How much a choice tells about the task, ``[S, L]`` in 0 … 1.
 
-    Mutual information between task and factor, tasks weighted equally, as a share of the entropy of the
-    tasks: ``I(task; factor) / log N``. 0: all tasks choose alike; 1: the choice gives the task away. 0 for a
-    single task.
+    Mutual information between task and factor, tasks weighted equally, as a share of
+    the entropy of the tasks: ``I(task; factor) / log N``. 0: all tasks choose alike;
+    1: the choice gives the task away. 0 for a single task.
     """
     shares_SNLE = usage.shares
     mean_S1LE = shares_SNLE.mean(axis=1, keepdims=True)
@@ -79,9 +76,7 @@ def task_information(usage: Usage) -> np.ndarray:
 
 
 def evenness(usage: Usage) -> float:
-    """Mean entropy of the tasks' pooled choices over log E: 1 if all factors are used alike, 0 if only one
-    is.
-    """
+    """Mean entropy of the tasks' pooled choices over log E: 1 if all factors are used alike, 0 if only one is."""
     mean_SLE = usage.shares.mean(axis=1)
     terms = np.where(mean_SLE > 0, mean_SLE * np.log(np.where(mean_SLE > 0, mean_SLE, 1.0)), 0.0)
     return float(np.mean(-terms.sum(-1)) / np.log(mean_SLE.shape[-1])) if mean_SLE.shape[-1] > 1 else 0.0
@@ -108,9 +103,7 @@ def layer_place(name: str) -> tuple[int, str]:
 
 
 def usage_numbers(usage: Usage) -> dict[str, Any]:
-    """Summary for report.json: size, dead share, evenness, and the mean and highest information about the
-    task.
-    """
+    """Summary for report.json: size, dead share, evenness, and the mean and highest information about the task."""
     information = task_information(usage)
     best = int(information.mean(axis=0).argmax())
     return {

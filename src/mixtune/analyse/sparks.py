@@ -13,8 +13,8 @@ WIDTH, HEIGHT = 160, 70
 
 
 def spark_cards(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Per task: its name and, per tuned model, style, label, SVG points and the last loss. All tasks share
-    both axes.
+    """Per task: its name and, per tuned model, style, label, SVG
+    points and the last loss. All tasks share both axes.
     """
     tuned = [run for run in runs if run.log]
     styles = series_of([run.label for run in runs])

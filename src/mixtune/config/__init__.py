@@ -1,6 +1,7 @@
 """Settings of every component, recipes in and out of YAML, and the wording shared by all errors."""
 
 from mixtune.config.errors import ConfigError, near
+from mixtune.config.files import write_atomic
 from mixtune.config.places import expand_path, mixtune_home
 from mixtune.config.recipe import dump_recipe, load_recipe
 from mixtune.config.settings import (
@@ -27,4 +28,5 @@ __all__ = [
     "load_recipe",
     "mixtune_home",
     "near",
+    "write_atomic",
 ]

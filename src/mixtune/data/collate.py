@@ -24,9 +24,9 @@ SEQUENCES = {"input_ids": None, "labels": IGNORED, "prompt_mask": 0, "attention_
 class Encoder:
     """Turns one sample into tensors with the processor that will serve the model.
 
-    All turns of the assistant are supervised, each with the special token that ends it; where the template
-    ends the last answer with none, the tokenizer's end token is added. Token ids of a prompt are those that
-    generation sees.
+    All turns of the assistant are supervised, each with the special token that ends it;
+    where the template ends the last answer with none, the tokenizer's end token is
+    added. Token ids of a prompt are those that generation sees.
     """
 
     def __init__(self, processor: Any, max_length: int = 1024):
@@ -35,9 +35,8 @@ class Encoder:
         self._writer = TokenWriter(processor)
 
     def encode(self, sample: Sample) -> dict[str, Tensor]:
-        """A sample as `input_ids`, `labels` (-100 where not supervised) and `prompt_mask` (bool, true before
-        the first supervised token), each [T], with what the image processor gives (`pixel_values`, images
-        first).
+        """A sample as `input_ids`, `labels` (-100 where not supervised) and `prompt_mask` (bool, true before the
+        first supervised token), each [T], with what the image processor gives (`pixel_values`, images first).
 
         DataError names the origin: more than `max_length` tokens, images that cannot be read, image tokens
         that do not match the images, a template that the prompt cannot be told from.
@@ -109,9 +108,9 @@ class Collator:
         self.task_numbers = {name: number for number, name in enumerate(task_names)}
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """A batch of `input_ids`, `attention_mask`, `labels` and `prompt_mask` (bool, false on padding) [B,
-        T], `task_ids` [B] and the pictures of all samples in order. DataError for an unknown task, or from
-        `encode`.
+        """A batch of `input_ids`, `attention_mask`, `labels` and `prompt_mask` (bool,
+        false on padding) [B, T], `task_ids` [B] and the pictures of all samples in
+        order. DataError for an unknown task, or from `encode`.
         """
         return self.batch([self.encoder.encode(sample) for sample in samples], samples)
 

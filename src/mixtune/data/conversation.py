@@ -24,8 +24,7 @@ class Rendered:
 def chat_message(message: Message) -> dict[str, Any]:
     """A message as chat templates take it: a list of text and image parts.
 
-    New lines beside a placeholder are dropped, because how an image is set off from the text is up to the
-    template.
+    New lines beside a placeholder are dropped, because how an image is set off from the text is up to the template.
     """
     pieces = message.text.split(PLACEHOLDER)
     parts: list[dict[str, str]] = []

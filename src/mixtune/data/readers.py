@@ -22,8 +22,7 @@ def read_samples(settings: DataSettings) -> tuple[list[Sample], list[BadSample]]
     """Read all sources in order and check every sample: its JSON, turns, placeholders, task label and images.
 
     Returns the sound samples and, in the order of the sources, those left out. DataError when more than
-    `settings.max_bad` are unreadable (it lists them), when a source is missing, or when nothing is left of
-    one.
+    `settings.max_bad` are unreadable (it lists them), when a source is missing, or when nothing is left of one.
     """
     samples: list[Sample] = []
     bad: list[BadSample] = []

@@ -38,9 +38,8 @@ class Pictures:
 class TokenWriter:
     """Tokenizes rendered text with one processor.
 
-    The text is tokenized with one placeholder token an image, and each is then replaced by the ids that the
-    processor itself writes for that image. So positions in the text are known, whatever an image turns
-    into.
+    The text is tokenized with one placeholder token an image, and each is then replaced by the ids that the processor
+    itself writes for that image. So positions in the text are known, whatever an image turns into.
     """
 
     def __init__(self, processor: Any):

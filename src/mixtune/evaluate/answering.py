@@ -20,9 +20,7 @@ from mixtune.evaluate.usage import batch_usage, pack
 
 
 class Answerer:
-    """Questions a model: `rows(samples)` answers a batch. `layers` are the routed layers met so far, in
-    order.
-    """
+    """Questions a model: `rows(samples)` answers a batch. `layers` are the routed layers met so far, in order."""
 
     def __init__(
         self,
@@ -39,9 +37,7 @@ class Answerer:
         self.layers: list[str] = []
 
     def rows(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One row a sample, as samples.jsonl has them. Ranking first: the greedy answer grows the shared
-        cache.
-        """
+        """One row a sample, as samples.jsonl has them. Ranking first: the greedy answer grows the shared cache."""
         prompt, usage_BSLE = self._prompt_pass(samples)
         ranked = self._rank(samples, prompt) if self.settings.rank else [{} for _ in samples]
         greedy = self._greedy(samples, prompt) if self.settings.greedy else [{} for _ in samples]
@@ -101,8 +97,8 @@ class Answerer:
         ]
 
     def _stop_ids(self, sample: Sample) -> set[int]:
-        """What ends an answer: the model's and the tokenizer's ends, and the special token that ends a
-        trained answer.
+        """What ends an answer: the model's and the tokenizer's ends, and
+        the special token that ends a trained answer.
         """
         declared = self.model.generation_config.eos_token_id
         stop = set(declared if isinstance(declared, Sequence) else [declared]) | {self.tokenizer.eos_token_id}

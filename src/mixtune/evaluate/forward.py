@@ -21,9 +21,9 @@ Model: TypeAlias = Any  # a transformers model, bare or inside peft
 
 @dataclass(frozen=True, kw_only=True)
 class PromptPass:
-    """What one forward over the prompts leaves: the KV ``cache`` (a mixture's selections move with it), the
-    float32 next-token ``logits_BV``, the attention ``mask_BT`` and the position ``next_B`` of the first
-    answer token.
+    """What one forward over the prompts leaves: the KV ``cache`` (a mixture's
+    selections move with it), the float32 next-token ``logits_BV``, the attention
+    ``mask_BT`` and the position ``next_B`` of the first answer token.
     """
 
     cache: Any
@@ -45,11 +45,10 @@ def check_positions(model: Model) -> None:
 def precise_head(model: Model) -> Iterator[None]:
     """Within the block the output head computes in float32 from contiguous inputs.
 
-    Why: bfloat16 logits between 16 and 32 lie 1/8 apart, so options would tie and the order in which they are
-    listed would decide; and a linear over the strided view that ``logits_to_keep`` makes copies the whole
-    head for every sample (measured with 32 samples and 49,152 tokens on two cores: 5,400 ms against 14 ms). A
-    head that is not a plain linear (it carries an adapter, say) keeps its dtype and only gets contiguous
-    inputs.
+    Why: bfloat16 logits between 16 and 32 lie 1/8 apart, so options would tie and the order in which they are listed
+    would decide; and a linear over the strided view that ``logits_to_keep`` makes copies the whole head for every
+    sample (measured with 32 samples and 49,152 tokens on two cores: 5,400 ms against 14 ms). A head that is not a
+    plain linear (it carries an adapter, say) keeps its dtype and only gets contiguous inputs.
     """
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear:
@@ -68,8 +67,7 @@ def precise_head(model: Model) -> Iterator[None]:
 
 
 def run_prompts(model: Model, prompts: Sequence[dict[str, Any]], pad_id: int) -> PromptPass:
-    """One forward over ``prompts`` (each with ``input_ids`` and perhaps ``pixel_values``), padded on the
-    left.
+    """One forward over ``prompts`` (each with ``input_ids`` and perhaps ``pixel_values``), padded on the left.
 
     Positions are counted over attended tokens, so that a sample has the same ones alone and in any batch.
     """

@@ -1,6 +1,4 @@
-"""Samples as questions: the prompt, the right answer, and every option as the tokens training would have
-seen.
-"""
+"""Samples as questions: the prompt, the right answer, and every option as the tokens training would have seen."""
 
 from __future__ import annotations
 

@@ -17,8 +17,7 @@ MAX_TOKENS_PER_PASS = 384  # option tokens that share a forward; bounds the floa
 
 
 def rank_options(model: Model, prompt: PromptPass, options: Sequence[Sequence[Sequence[int]]]) -> list[list[float]]:
-    """Length-normalised log-likelihood of every option of every sample: ``1/L sum_l log p(o_l | prompt,
-    o_<l)``.
+    """Length-normalised log-likelihood of every option of every sample: ``1/L sum_l log p(o_l | prompt, o_<l)``.
 
     ``options[b][o]`` are the token ids of one continuation **with the token that ends the turn**. The end
     belongs to it for two reasons: training supervises it, so minus the score is exactly the training loss of

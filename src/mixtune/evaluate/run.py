@@ -1,5 +1,5 @@
-"""Evaluate a model: one shared prompt pass a batch, options ranked and answers decoded from it, every sample
-on disk.
+"""Evaluate a model: one shared prompt pass a batch, options ranked
+and answers decoded from it, every sample on disk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from mixtune.data.collate import Encoder
-from mixtune.data.sample import Sample
+from mixtune.data.sample import ImageRef, Sample
 from mixtune.evaluate.answering import Answerer
 from mixtune.evaluate.forward import Model, check_positions, precise_head
 from mixtune.evaluate.progress import sample_progress
@@ -85,12 +85,20 @@ def fingerprint(
 ) -> str:
     """Hash of everything a row depends on: weights, samples, groups and the settings that change answers."""
     asked = [
-        [s.id, s.task, prompt_of(s), target_of(s), list(s.options), [str(image) for image in s.images]] for s in samples
+        [s.id, s.task, prompt_of(s), target_of(s), list(s.options), [_picture(image) for image in s.images]]
+        for s in samples
     ]
-    kept = settings.model_dump(include={"max_length", "max_new_tokens", "greedy", "rank", "record_usage"})
+    kept = settings.model_dump(exclude={"confidence"})
     named = {task: group.model_dump() for task, group in sorted(groups.items())}
     text = json.dumps([weights_digest(model), kept, named, asked], ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def _picture(image: ImageRef) -> list[Any]:
+    """What stands for a picture in the fingerprint: its path, and size and time of change where it is a file."""
+    path = Path(str(image))
+    facts = path.stat() if path.is_file() else None
+    return [str(image), *((facts.st_size, facts.st_mtime_ns) if facts else ())]
 
 
 def package_versions() -> dict[str, str]:
@@ -105,8 +113,8 @@ def package_versions() -> dict[str, str]:
 
 
 def _answer_all(answerer: Answerer, samples: Sequence[Sample], store: SampleStore, batch_size: int) -> float:
-    """Answer what the store lacks, prompts of like length together; seconds this call and the interrupted
-    ones took.
+    """Answer what the store lacks, prompts of like length together;
+    seconds this call and the interrupted ones took.
     """
     todo = [sample for sample in samples if sample.id not in store.done]
     todo.sort(key=lambda sample: (len(sample.images), len(prompt_of(sample))))

@@ -10,9 +10,8 @@ from mixtune.config import Settings
 class EvaluateSettings(Settings):
     """How a model is questioned and how its answers are counted.
 
-    ``batch_size`` samples share a forward pass; it changes speed and memory, never the results (up to
-    rounding of the model's dtype), so it is not part of the fingerprint that decides whether an interrupted
-    evaluation may go on. ``max_length`` tokens a prompt; ``max_new_tokens`` tokens a greedy answer.
+    ``batch_size`` samples share a forward pass; it changes speed and memory and, by the rounding of bfloat16, a few
+    answers. ``max_length`` tokens a prompt; ``max_new_tokens`` tokens a greedy answer.
     ``greedy`` and ``rank`` choose the ways to answer. ``confidence`` is the level of every interval.
     ``record_usage`` keeps which factors or experts each sample used, if the model has any.
     """

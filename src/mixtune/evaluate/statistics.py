@@ -25,12 +25,10 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """Two runs on the same ``samples``: ``first_only`` and ``second_only`` count those that one alone got
-    right.
+    """Two runs on the same ``samples``: ``first_only`` and ``second_only`` count those that one alone got right.
 
-    ``difference`` is first minus second, macro averaged over ``tasks`` with its bootstrap interval;
-    ``p_value`` is the exact McNemar test's over all samples. ``decided`` is True if the interval leaves zero
-    out.
+    ``difference`` is first minus second, macro averaged over ``tasks`` with its bootstrap interval; ``p_value`` is
+    the exact McNemar test's over all samples. ``decided`` is True if the interval leaves zero out.
     """
 
     samples: int
@@ -56,8 +54,7 @@ def wilson_interval(outcomes: Sequence[bool], confidence: float = 0.95) -> Inter
 
 
 def macro_interval(outcomes: Mapping[str, Sequence[bool]], confidence: float = 0.95) -> Interval:
-    """Macro average over tasks (every task counts the same) with an interval made from the tasks' Wilson
-    intervals.
+    """Macro average over tasks (every task counts the same) with an interval made from the tasks' Wilson intervals.
 
     With task i at p_i in [l_i, u_i] and N tasks: ``low = p - sqrt(sum_i (p_i - l_i)^2) / N``, ``high = p +
     sqrt(sum_i (u_i - p_i)^2) / N`` (Zou and Donner 2008, variance estimates recovered from the limits).
@@ -112,9 +109,7 @@ def compare_paired(
 
 
 def _percentile(value: float, drawn: np.ndarray, confidence: float) -> Interval:
-    """Interval between the two percentiles of the resampled statistic that leave out (1 - confidence) / 2
-    each.
-    """
+    """Interval between the two percentiles of the resampled statistic that leave out (1 - confidence) / 2 each."""
     edge = (1.0 - confidence) / 2.0
     low, high = np.quantile(drawn, [edge, 1.0 - edge])
     return Interval(value=value, low=float(low), high=float(high))

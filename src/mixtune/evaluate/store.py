@@ -1,6 +1,4 @@
-"""The output folder of an evaluation: a header, one line a sample as soon as it is answered, results at the
-end.
-"""
+"""The output folder of an evaluation: a header, one line a sample as soon as it is answered, results at the end."""
 
 from __future__ import annotations
 
@@ -14,16 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from mixtune.config import write_atomic
+
 HEADER, SAMPLES, RESULTS = "evaluation.json", "samples.jsonl", "results.json"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON under a temporary name in the same folder and rename: readers see the old file or the new
-    one.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    """Write JSON atomically (see `write_atomic`); NaN and infinity are refused with ValueError."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -42,8 +38,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 class SampleStore:
-    """Answers of one evaluation on disk; with the same `fingerprint` an interrupted one goes on where it
-    stopped.
+    """Answers of one evaluation on disk; with the same `fingerprint` an interrupted one goes on where it stopped.
 
     With another fingerprint (other settings, samples or weights) the folder starts anew: its results would
     mix two evaluations. `done` maps the ids already answered to their rows.
@@ -91,8 +86,8 @@ class SampleStore:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """A short digest of a model's weights: every tensor's name, shape, dtype and up to 256 of its values,
-    evenly spaced.
+    """A short digest of a model's weights: every tensor's name, shape,
+    dtype and up to 256 of its values, evenly spaced.
 
     It tells a retrained adapter from the one before (training changes nearly every value) in milliseconds; it
     is no proof against tampering.

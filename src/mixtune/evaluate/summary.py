@@ -22,8 +22,8 @@ def outcomes_by_task(rows: Sequence[Mapping[str, Any]], way: str) -> dict[str, l
 
 
 def summarise_tasks(rows: Sequence[Mapping[str, Any]], settings: EvaluateSettings) -> dict[str, dict[str, Any]]:
-    """Per task: domain, split, n, chance, and Wilson's interval for each way it was answered (None where it
-    was not).
+    """Per task: domain, split, n, chance, and Wilson's interval for
+    each way it was answered (None where it was not).
     """
     tasks: dict[str, dict[str, Any]] = {}
     scored = {way: outcomes_by_task(rows, way) for way in WAYS}

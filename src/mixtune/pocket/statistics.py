@@ -1,5 +1,5 @@
-"""Mean and standard deviation of the vision encoder's numbers over pocket pictures, by which its tokens are
-standardised.
+"""Mean and standard deviation of the vision encoder's numbers over
+pocket pictures, by which its tokens are standardised.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SMALLEST_STD = 1e-3
 
 @torch.inference_mode()
 def feature_statistics(tower: PocketVisionModel, pictures: list[Path], *, batch_size: int = 64) -> dict[str, Tensor]:
-    """``feature_mean`` and ``feature_std`` ``[feature_size]`` over all pictures and grid places, accumulated in
-    float64.
+    """``feature_mean`` and ``feature_std`` ``[feature_size]`` over all
+    pictures and grid places, accumulated in float64.
 
     A number that hardly varies gets the deviation ``SMALLEST_STD`` instead of one near zero.
     """

@@ -1,9 +1,9 @@
-"""The pocket vision encoder: EfficientNet-Lite0 as an ordinary transformers model that gives a 4x4 grid of image
-tokens.
+"""The pocket vision encoder: EfficientNet-Lite0 as an ordinary
+transformers model that gives a 4x4 grid of image tokens.
 
-Batch norms are folded into the convolutions when the weights are converted, so the tower has no training mode to get
-wrong.
-Shapes: B images, C channels, S side of a map, G side of the token grid (image_size // patch_size), H numbers a token.
+Batch norms are folded into the convolutions when the weights are converted, so the tower
+has no training mode to get wrong. Shapes: B images, C channels, S side of a map, G side of
+the token grid (image_size // patch_size), H numbers a token.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class PocketVisionConfig(PreTrainedConfig):
 
 
 class SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding: output side = ceil(input side / stride), odd padding goes right
-    and below.
+    """Convolution with TensorFlow's "same" padding: output side =
+    ceil(input side / stride), odd padding goes right and below.
     """
 
     def forward(self, x_BCSS: Tensor) -> Tensor:
@@ -98,8 +98,8 @@ class InvertedBottleneck(nn.Module):
 
 
 class PocketVisionModel(PreTrainedModel):
-    """EfficientNet-Lite0 without its classifier; ``forward`` returns tokens ``[B, G*G, H]`` as last and only hidden
-    state.
+    """EfficientNet-Lite0 without its classifier; ``forward`` returns
+    tokens ``[B, G*G, H]`` as last and only hidden state.
 
     The maps at stride 8, 16 and 32 are folded to the same G x G grid (space to depth) and concatenated; each number is
     standardised with the stored mean and standard deviation, then the row and column one-hots follow.
@@ -143,8 +143,8 @@ class PocketVisionModel(PreTrainedModel):
         return torch.cat(folded, dim=1).flatten(2).transpose(1, 2)
 
     def forward(self, pixel_values: Tensor, **_: object) -> BaseModelOutput:
-        """Tokens ``[B, G*G, H]`` of pictures ``[B, 3, S, S]``; other keywords are accepted and ignored, as LLaVA
-        passes some.
+        """Tokens ``[B, G*G, H]`` of pictures ``[B, 3, S, S]``; other
+        keywords are accepted and ignored, as LLaVA passes some.
         """
         grid = self.config.grid
         features_BTF = (self.maps(pixel_values) - self.feature_mean) / self.feature_std

@@ -40,7 +40,7 @@ class Progress(ProgressCallback):
         if self.training_bar is not None:
             self.training_bar.set_description("training")
             self.training_bar.update(state.global_step)
-            self.training_bar.initial = state.global_step  # steps of an earlier session took no time in this one
+            self.training_bar.initial = state.global_step  # steps of an earlier launch took no time in this one
         self.current_step = state.global_step
 
     def on_log(self, args, state, control, logs=None, **kwargs):

@@ -15,11 +15,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe
+from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, write_atomic
 
 RECIPE_FILE = "recipe.yaml"
 STATE_FILE = "sampler_state.json"
 RESULT_FILE = "train_result.json"
+FINAL_FILES = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "projector.safetensors",
+    "projector.json",
+    "README.md",
+)
 DRAFT, DOOMED = ".partial-", ".old-"
 BYTES_PER_PARAMETER = 12  # a float32 weight and the two float32 moments of AdamW
 DISK_MARGIN = 128 * 2**20
@@ -83,14 +90,6 @@ def rotate(folder: Path, limit: int | None) -> None:
     if limit is not None:
         for path in list_checkpoints(folder)[: -max(limit, 1)]:
             discard(path)
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a small text file through a hidden sibling and one rename."""
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text(text, encoding="utf-8")
-    _sync(draft)
-    os.replace(draft, path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -178,11 +177,11 @@ def check_same_data(checkpoint: Path, fingerprint: str) -> None:
 
 
 def begin_anew(folder: Path) -> None:
-    """Remove what an earlier run left in its folder: checkpoints, log and result; foreign files stay."""
+    """Remove what an earlier run left in its folder: result, weights, card, log, checkpoints; foreign files stay."""
+    for name in (RESULT_FILE, *FINAL_FILES, "train_log.jsonl", RECIPE_FILE):  # first what says "finished"
+        (folder / name).unlink(missing_ok=True)
     for path in list_checkpoints(folder):
         discard(path)
-    for name in (RESULT_FILE, "train_log.jsonl", RECIPE_FILE):
-        (folder / name).unlink(missing_ok=True)
 
 
 def record_recipe(folder: Path, recipe: Recipe) -> None:

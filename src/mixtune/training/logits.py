@@ -68,10 +68,9 @@ def head_at(head: nn.Module, keep_BT: Tensor) -> Iterator[None]:
 def supervised_loss(model: Any, batch: Mapping[str, Any], head: nn.Module | None = None) -> SupervisedLoss:
     """Run `model` on `batch` and return every supervised token's cross-entropy.
 
-    `head` is the model's output embedding, asked of the model if not given (a wrapper like DistributedDataParallel
-    cannot tell). `batch` holds `labels` [B, T] (kept from the model, so it computes no loss of its own) and the
-    model's inputs.
-    Logits are promoted to float32 before the softmax.
+    `head` is the model's output embedding, asked of the model if not given (a wrapper like
+    DistributedDataParallel cannot tell). `batch` holds `labels` [B, T] (kept from the model, so it computes
+    no loss of its own) and the model's inputs. Logits are promoted to float32 before the softmax.
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     labels_BT = batch["labels"]

@@ -148,7 +148,7 @@ class MixtureTrainer(Trainer):
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds trained so far, earlier sessions included."""
+        """Wall-clock seconds trained so far, earlier launches included."""
         return self._seconds_before + time.monotonic() - self._started
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -68,8 +68,7 @@ def _font_bytes(font: TTFont) -> bytes:
 
 
 class EmojiFont:
-    """OpenMoji's colour font, with flags reachable as single characters and a variant of black strokes on
-    white.
+    """OpenMoji's colour font, with flags reachable as single characters and a variant of black strokes on white.
 
     Pillow draws layered colour glyphs through FreeType, but spelling a flag needs a shaping library that is not
     on every machine: so the flags get private-use code points in a copy held in memory. The black variant is
@@ -102,8 +101,8 @@ class EmojiFont:
         return ImageFont.truetype(io.BytesIO(data), MASTER, layout_engine=ImageFont.Layout.BASIC)
 
     def glyph(self, char: str, black: bool = False) -> Image.Image:
-        """The emoji as an RGBA picture cropped to its ink, about 200 pixels wide. Raises ValueError for a
-        missing one.
+        """The emoji as an RGBA picture cropped to its ink, about 200
+        pixels wide. Raises ValueError for a missing one.
         """
         if char not in self.characters:
             raise ValueError(f"emoji: {char!r} (U+{ord(char):04X}) is not in the font")
@@ -119,9 +118,7 @@ class EmojiFont:
         return self._cache[key]
 
     def flag(self, code: str) -> Image.Image:
-        """The flag of a country by its two-letter code, as ``glyph``. Raises ValueError for a code the
-        font lacks.
-        """
+        """The flag of a country by its two-letter code, as ``glyph``. Raises ValueError for a code the font lacks."""
         if code not in self.flags:
             raise ValueError(f"flag: no flag for country code {code!r}")
         return self.glyph(self.flags[code])

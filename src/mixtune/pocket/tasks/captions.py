@@ -1,8 +1,8 @@
 """Picture–caption pairs on which the projector is aligned: training emoji and digits, and what seen tasks draw.
 
-Captions never show a test emoji, a test digit, or a kind of drawing that only unseen tasks use (outlines,
-plates, lying or hollow bars, loose points, pies, dice, chalk, plain clocks, coloured emoji, clock and arrow
-emoji, easy-VQA).
+Captions never show a test emoji, a test digit, or a kind of drawing that only unseen
+tasks use (outlines, plates, lying or hollow bars, loose points, pies, dice, chalk,
+plain clocks, coloured emoji, clock and arrow emoji, easy-VQA).
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ CAPTION_FAMILIES: dict[str, tuple[Callable[[Draw], Captioned], int]] = {
 
 
 def caption_family(index: int) -> str:
-    """The family of caption ``index``: every hundred captions hold each family as often as its share says,
-    interleaved.
+    """The family of caption ``index``: every hundred captions hold each
+    family as often as its share says, interleaved.
     """
     ladder = [name for name, (_, share) in CAPTION_FAMILIES.items() for _ in range(share)]
     return ladder[index * 37 % len(ladder)]

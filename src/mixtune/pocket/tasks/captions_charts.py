@@ -1,6 +1,4 @@
-"""Captions of the drawings: letters, numbers, digits, charts, clocks, curves, molecules, levels, angles
-and arrows.
-"""
+"""Captions of the drawings: letters, numbers, digits, charts, clocks, curves, molecules, levels, angles and arrows."""
 
 from __future__ import annotations
 

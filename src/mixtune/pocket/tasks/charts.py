@@ -1,6 +1,4 @@
-"""Chart and sign pictures: bars, pies, trend lines and plates. Every function returns a finished 128 × 128
-picture.
-"""
+"""Chart and sign pictures: bars, pies, trend lines and plates. Every function returns a finished 128 × 128 picture."""
 
 from __future__ import annotations
 
@@ -50,9 +48,7 @@ def bar_heights(draw: Draw, count: int, winner: int) -> list[float]:
 
 
 def winner_colours(draw: Draw, count: int, colour: str) -> tuple[int, list[str]]:
-    """Colours of ``count`` bars or slices, all different, with ``colour`` at a random place: (place,
-    colours).
-    """
+    """Colours of ``count`` bars or slices, all different, with ``colour`` at a random place: (place, colours)."""
     others = draw.sample([name for name in CHART_COLOURS if name != colour], count - 1)
     place = int(draw.rng.integers(count))
     return place, [*others[:place], colour, *others[place:]]

@@ -39,9 +39,7 @@ INK: Colour = (20, 20, 20)
 
 
 class Canvas:
-    """A 256 × 256 drawing surface with a light (or, for ``dark``, deep) tinted ground drawn from
-    ``draw.rng``.
-    """
+    """A 256 × 256 drawing surface with a light (or, for ``dark``, deep) tinted ground drawn from ``draw.rng``."""
 
     def __init__(self, draw: Draw, dark: bool = False) -> None:
         self.draw = draw
@@ -137,8 +135,8 @@ def _unit_shape(name: str, aspect: float) -> list[Point]:
 
 
 def shape_points(name: str, centre: Point, radius: float, draw: Draw) -> list[Point]:
-    """The outline of one of ``SHAPES`` at ``centre``, turned by at most 8 degrees. Rectangles vary in
-    their proportions.
+    """The outline of one of ``SHAPES`` at ``centre``, turned by at most
+    8 degrees. Rectangles vary in their proportions.
     """
     aspect = draw.pick((0.5, 0.62, 0.85))
     angle = math.radians(draw.uniform(-8, 8))

@@ -1,5 +1,5 @@
-"""Science pictures: clocks, function plots, molecules, angles, vessels and dice. Every function returns a
-finished picture.
+"""Science pictures: clocks, function plots, molecules, angles, vessels
+and dice. Every function returns a finished picture.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ PIPS: dict[int, tuple[tuple[int, int], ...]] = {
 
 
 def clock(draw: Draw, hour: int, plain: bool = False) -> Image.Image:
-    """A round clock with ticks and numerals at the full hour; ``plain``: a square one with coloured hands
-    and neither.
+    """A round clock with ticks and numerals at the full hour;
+    ``plain``: a square one with coloured hands and neither.
     """
     canvas = Canvas(draw)
     centre, radius = (draw.uniform(120, 136), draw.uniform(120, 136)), draw.uniform(92, 112)
@@ -107,9 +107,7 @@ def _ring_centres(draw: Draw, count: int, pitch: float, turn: float) -> list[Poi
 
 
 def molecule(draw: Draw, rings: int, dark: bool = False) -> Image.Image:
-    """A skeletal formula of fused six-rings, some with a side bond; ``dark``: light on dark, a circle in
-    each ring.
-    """
+    """A skeletal formula of fused six-rings, some with a side bond; ``dark``: light on dark, a circle in each ring."""
     canvas = Canvas(draw, dark=dark)
     pitch, turn = draw.uniform(50, 56) if rings > 2 else draw.uniform(56, 76), draw.uniform(-25, 25)
     centres = _ring_centres(draw, rings, pitch, turn)

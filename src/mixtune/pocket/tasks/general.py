@@ -29,9 +29,7 @@ EASY_COLOURS: tuple[str, ...] = ("red", "green", "blue", "black", "yellow", "gra
 
 
 def emoji_picture(draw: Draw, char: str, black: bool = False, tilt: float = 10) -> Image.Image:
-    """One emoji on a tinted ground (white for black strokes), moved, scaled and turned by at most ``tilt``
-    degrees.
-    """
+    """One emoji on a tinted ground (white for black strokes), moved, scaled and turned by at most ``tilt`` degrees."""
     canvas = Canvas(draw)
     if black:
         canvas.image.paste((255, 255, 255), (0, 0, *canvas.image.size))

@@ -38,9 +38,7 @@ def place_centre(draw: Draw, place: str) -> Point:
 
 
 def pair_picture(draw: Draw, first: tuple[str, str], second: tuple[str, str], upright: bool = False) -> Image.Image:
-    """Two (shape, colour) things side by side, the first on the left; ``upright``: the first above the
-    second.
-    """
+    """Two (shape, colour) things side by side, the first on the left; ``upright``: the first above the second."""
     canvas = Canvas(draw)
     for (shape, colour), offset in ((first, -62), (second, 62)):
         along, across = 128 + offset + draw.uniform(-8, 8), 128 + draw.uniform(-45, 45)

@@ -1,6 +1,4 @@
-"""What a task is: a row of data with a function that draws one example, and the seeded state that function
-may use.
-"""
+"""What a task is: a row of data with a function that draws one example, and the seeded state that function may use."""
 
 from __future__ import annotations
 
@@ -64,11 +62,10 @@ def task(
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """The state of one example: its own random generator, seeded from (seed, task, part, index), and the
-    borrowed pictures.
+    """The state of one example: its own random generator, seeded from
+    (seed, task, part, index), and the borrowed pictures.
 
-    Nothing here depends on which examples were made before, so any example can be made alone and comes out the
-    same.
+    Nothing here depends on which examples were made before, so any example can be made alone and comes out the same.
     """
 
     seed: int
