@@ -217,3 +217,20 @@ def test_a_recipe_survives_its_file(finished, tmp_path):
     recipe, _ = finished
     (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "near"), [("lr_scheduler_type", "cosin", "cosine"), ("report_to", "wandbb", "wandb")]
+)
+def test_unknown_names_are_refused_before_anything_is_written(tiny_samples, tmp_path, field, value, near):
+    recipe = tiny_recipe(tiny_samples(8), tmp_path / "run", **{field: value})
+    with pytest.raises(ValueError, match=f"train.{field}: '{value}' is unknown; did you mean '{near}'"):
+        train(recipe)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_samples, tmp_path):
+    recipe = tiny_recipe(tiny_samples(8), tmp_path / "run", learning_rate=1e30, max_steps=6, max_grad_norm=0)
+    with pytest.raises(ValueError, match="the loss is nan"):
+        train(recipe)
+    assert not (tmp_path / "run" / "train_result.json").exists()

@@ -140,7 +140,7 @@ def evaluate_command(
     from rich.console import Console
 
     with user_errors():
-        from mixtune.analyse.console import results_table
+        from mixtune.analyse.console import print_results
         from mixtune.pocket.benchmark import EvaluationRequest, evaluate_request
 
         given = {"per_task": per_task, "max_bad": max_bad, "dtype": dtype.value, "attn_implementation": attention}
@@ -149,10 +149,8 @@ def evaluate_command(
         )
         folder = out or (adapter or Path("runs") / Path(model).name) / "evaluation"
         result = evaluate_request(request, folder, batch_size=batch_size)
-        console = Console()
-        for way in ("rank", "greedy"):
-            console.print(results_table({"accuracy": result.results}, way))
-        console.print(f"written to {result.folder}")
+        print_results(Console(), {"accuracy": result.results})
+        typer.echo(f"written to {result.folder}")
 
 
 @app.command("report", help=REPORT_HELP)

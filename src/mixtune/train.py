@@ -13,6 +13,7 @@ from transformers import set_seed
 from mixtune.config import Recipe, expand_path
 from mixtune.data import Encoder, read_samples
 from mixtune.training import checkpoint as store
+from mixtune.training.arguments import check_names
 from mixtune.training.assemble import Tasks, build_trainer, fit_tasks
 from mixtune.training.dryrun import rehearse
 from mixtune.training.finish import save_run
@@ -49,6 +50,7 @@ def train(recipe: Recipe, *, resume: bool = True, dry_run: bool = False) -> Trai
     if dry_run:
         return TrainResult(output_dir=Path(recipe.train.output_dir), metrics=rehearse(recipe, say))
 
+    check_names(recipe.train)
     folder = Path(recipe.train.output_dir)
     finished, checkpoint = open_folder(folder, recipe, resume)
     if finished:

@@ -17,6 +17,7 @@ from mixtune.training.parts import (
     load_adapter,
     load_projector,
     projector,
+    read_tensors,
     vision_tower,
 )
 from mixtune.training.setup import prepare
@@ -120,3 +121,12 @@ def test_a_damaged_projector_is_refused(tiny_llava, tmp_path):
     (tmp_path / PROJECTOR_FILE).write_bytes(bytes(content))
     with pytest.raises(CheckpointError, match="is damaged"):
         load_projector(model, tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "adapter_model.safetensors"
+    for content in (None, b"\0" * 3000, b"cut"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors: cannot be read"):
+            read_tensors(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 
@@ -37,3 +38,12 @@ def results_table(results: Mapping[str, Mapping[str, Any]], way: str = "rank") -
         table.add_row(name, str(whole["n"]), f"{100 * whole['chance']:.0f}", *cells, style="bold")
         table.add_row()
     return table
+
+
+def print_results(console: Console, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """The table of each way to answer, or a line saying why there is none."""
+    for way in ("rank", "greedy"):
+        asked = (task[way] for result in results.values() for task in result["tasks"].values())
+        console.print(
+            results_table(results, way) if any(asked) else f"no {way} results: rows without `options` are not ranked"
+        )

@@ -26,6 +26,8 @@ def write_report(
     file appears complete or not at all. Raises ValueError naming what is missing, unreadable or unknown.
     """
     settings, out = settings or ReportSettings(), Path(out)
+    if out.is_dir():
+        raise ValueError(f"--out: '{out}' is a folder; name the page, e.g. {out / 'report.html'}")
     folders = find_runs(runs) if isinstance(runs, (str, Path)) else dict(runs)
     subject, baseline = choose_pair(folders, settings)
     found = read_runs(folders, subject, baseline)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from rich.console import Console
 from torch import nn
 
 from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings
@@ -66,7 +67,10 @@ def questions(request: EvaluationRequest, paths: PocketPaths | None) -> tuple[li
         samples, places = suite(paths), groups(paths)
     if files:
         sources = tuple(SourceSettings(path=name) for name in files)
-        samples += read_samples(DataSettings(sources=sources, max_bad=request.max_bad))[0]
+        read, left_out = read_samples(DataSettings(sources=sources, max_bad=request.max_bad))
+        samples += read
+        for bad in left_out:
+            Console(stderr=True, soft_wrap=True, markup=False).print(f"left out {bad}")
     return (samples if request.per_task is None else first_of_each(samples, request.per_task)), places
 
 

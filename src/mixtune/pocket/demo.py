@@ -20,7 +20,7 @@ from mixtune.data import Sample
 from mixtune.evaluate.run import EvaluationResult, evaluate
 from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
 from mixtune.pocket.benchmark import first_of_each, groups, suite
-from mixtune.pocket.prepare import prepare_pocket, resolve
+from mixtune.pocket.prepare import MODEL, prepare_pocket, resolve
 from mixtune.train import train
 from mixtune.training.loading import load_model
 from mixtune.training.parts import load_adapter
@@ -45,8 +45,13 @@ class Demo:
 
     def run(self) -> Path:
         """Prepare, tune both arms, evaluate all three models, write the report; returns the path of its page."""
+        given = load_recipe(self.recipe)
+        if given.model.name_or_path != MODEL:
+            raise ValueError(
+                f"{self.recipe}: model.name_or_path: '{given.model.name_or_path}'; the demo is of '{MODEL}'"
+            )
         self.step(1, "the pocket model, its pictures and its tasks")
-        recipe = resolve(load_recipe(self.recipe), say=self.console.print)
+        recipe = resolve(given, say=self.console.print)
         paths = prepare_pocket(say=self.console.print)
         samples, places = first_of_each(suite(paths), SMOKE_PER_TASK if self.smoke else PER_TASK), groups(paths)
         for number, arm in enumerate(ARMS, start=2):

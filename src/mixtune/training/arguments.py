@@ -5,13 +5,27 @@ from __future__ import annotations
 import os
 
 import torch
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from mixtune.config import DataSettings, TrainSettings
+from mixtune.config import DataSettings, TrainSettings, near
+
+
+def check_names(settings: TrainSettings) -> None:
+    """Raises ValueError with near names for a schedule or a logger that Trainer does not know."""
+    schedules = [schedule.value for schedule in SchedulerType]
+    if settings.lr_scheduler_type not in schedules:
+        name = settings.lr_scheduler_type
+        raise ValueError(f"train.lr_scheduler_type: '{name}' is unknown{near(name, schedules)}")
+    loggers = ["none", "all", *INTEGRATION_TO_CALLBACK]
+    for name in settings.report_to:
+        if name not in loggers:
+            raise ValueError(f"train.report_to: '{name}' is unknown{near(name, loggers)}")
 
 
 def training_arguments(settings: TrainSettings, data: DataSettings) -> TrainingArguments:
     """Trainer's arguments for a recipe: AdamW (fused), no autocast, all columns kept, checkpoints by step."""
+    check_names(settings)
     on_cpu = not torch.accelerator.is_available()
     return TrainingArguments(
         use_cpu=on_cpu,  # said outright, or processes launched on CPUs would each train alone

@@ -74,7 +74,7 @@ def _load_pretrained(settings: ModelSettings) -> tuple[PreTrainedModel, Processo
             dtype=torch_dtype(settings),
             attn_implementation=settings.attn_implementation,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         what = "folder" if Path(name).exists() else "name"
         hint = near(settings.name_or_path, MODEL_BUILDERS)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.utils import ModulesToSaveWrapper, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -148,9 +149,17 @@ class TunedAdapter:
     def load(self, folder: Path) -> None:
         """Load the adapter bit for bit. Raises CheckpointError naming a tensor that does not fit."""
         path = Path(folder) / ADAPTER_FILE
-        saved = load_file(path)
+        saved = read_tensors(path)
         _compare(path, saved, get_peft_model_state_dict(self.model, save_embedding_layers=False))
         set_peft_model_state_dict(self.model, saved)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises CheckpointError naming the file if it is missing or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint or train again") from error
 
 
 class AlignedProjector:
@@ -183,7 +192,7 @@ class AlignedProjector:
         card = read_json(Path(folder) / PROJECTOR_CARD)
         if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
             raise CheckpointError(f"{path}: is damaged: its sha256 differs from that in {PROJECTOR_CARD}")
-        saved = load_file(path)
+        saved = read_tensors(path)
         _compare(path, saved, self._module.state_dict())
         self._module.load_state_dict(saved)
 
@@ -220,7 +229,10 @@ def load_adapter(model: PreTrainedModel, folder: str | Path) -> PeftModel:
         raise CheckpointError(f"{folder}: holds no adapter (adapter_config.json is missing)")
     if (folder / RESULT_CARD).exists():
         _check_base(folder / RESULT_CARD, model, str(model.name_or_path))
-    config = PeftConfig.from_pretrained(str(folder))
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder}/adapter_config.json: cannot be read ({error})") from error
     base = config.base_model_name_or_path
     with quiet_peft():
         tuned = get_peft_model(model, config)

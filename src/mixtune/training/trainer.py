@@ -8,9 +8,10 @@ evaluation and generation run.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ class RoutingHooks:
 
     auxiliary_loss: Callable[[nn.Module], Tensor | None]
     routers: dict[str, nn.Parameter]
+
+
+def check_finite(window: Mapping[str, Any], step: int) -> None:
+    """Raises ValueError naming the step and the tasks if a log window's loss is not a finite number."""
+    if not math.isfinite(window["loss"]):
+        tasks = [task for task, loss in window["task_loss"].items() if not math.isfinite(loss)]
+        raise ValueError(f"step {step}: the loss is {window['loss']} (tasks {tasks}); lower train.learning_rate")
 
 
 class MixtureTrainer(Trainer):
@@ -157,6 +165,7 @@ class MixtureTrainer(Trainer):
             if self.args.world_size > 1:
                 self.window.combine(self.accelerator.reduce)
             window = self.window.flush()
+            check_finite(window, self.state.global_step)
             record = {"step": self.state.global_step, "epoch": self.state.epoch, "loss": window.pop("loss")}
             record |= {name: logs[name] for name in ("learning_rate", "grad_norm") if name in logs}
             record |= {**window, "seconds": round(self.seconds, 3)}
