@@ -73,3 +73,14 @@ def test_the_models_folder_is_named_after_the_shipped_weights(tmp_path, monkeypa
     (tmp_path / "projector.safetensors").write_bytes(b"second")
     after = [model.model_folder(tmp_path, aligned=aligned) for aligned in (True, False)]
     assert before[0] != after[0] and before[1] == after[1]
+
+
+def test_what_is_prepared_is_not_fetched_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIXTUNE_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "fetch_wheels", lambda *_, **__: pytest.fail("fetched"))
+    root = tmp_path / "pocket"
+    for file in (model.model_folder(root, aligned=True) / "model.safetensors", root / "data" / MANIFEST):
+        file.parent.mkdir(parents=True)
+        counts = {"format": FORMAT, "seed": SEED, "train_per_task": TRAIN_PER_TASK, "test_per_task": TEST_PER_TASK}
+        file.write_text(json.dumps({**counts, "captions": 0, "tasks": dict.fromkeys(TASKS)}))
+    assert module.prepare_pocket() == PocketPaths(model=model.model_folder(root, aligned=True), data=root / "data")

