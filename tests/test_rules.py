@@ -11,7 +11,7 @@ from mixtune.adapters import auxiliary_loss, dead_routers, router_parameters
 from mixtune.adapters.hooks import ModelHooks
 from mixtune.routing.cache import kept_by
 from mixtune.training.setup import checkpoint_activations
-from routed import IMAGE, PRESETS, adapted, attended, batch, config, prompts, randomise, sample
+from routed import IMAGE, PRESETS, adapted, attended, batch, config, packed, prompts, randomise, sample
 from tiny import tiny_llava
 from tolerances import TOL
 
@@ -217,6 +217,39 @@ def test_generation_alone_or_in_a_batch(models, preset, zoo):
         assert torch.equal(alone[0, -5:], together[row, -5:])
 
 
+def test_packed_into_one_row_or_apart(models, preset, zoo):
+    model, together = models[preset], packed(zoo)
+    with record_routing(model) as seen, torch.no_grad():
+        mixed = model(**together, use_cache=False).logits[0]
+    at = 0
+    for number, each in enumerate(zoo):
+        alone = selected(model, batch([each]))
+        here = mixed[at : at + len(each["ids"])]
+        torch.testing.assert_close(here, logits(model, batch([each]))[0], **CLOSE)
+        if preset == "mixlora":
+            assert seen.prompt_lengths[number] == alone.prompt_lengths[0]
+            for name, routed in alone.selections.items():
+                assert torch.equal(seen.selections[name].indices_b[number], routed.indices_b[0])
+        at += len(each["ids"])
+
+
+def test_packed_into_one_row_or_apart_in_gradients(preset, zoo):
+    model = adapted(preset, router_aux_loss_coef=0.0).train()
+    found = []
+    for batches in ([packed(zoo)], [batch([each]) for each in zoo]):
+        model.zero_grad()
+        for one in batches:
+            output = model(**one, use_cache=False)
+            kept = one["labels"][0, 1:] != -100
+            torch.nn.functional.cross_entropy(
+                output.logits[0, :-1][kept], one["labels"][0, 1:][kept], reduction="sum"
+            ).backward()
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys() and len(found[0]) > 20
+    for name, value in found[1].items():
+        torch.testing.assert_close(found[0][name], value, **CLOSE)
+
+
 # 4. Chosen once per forward
 
 
@@ -234,11 +267,13 @@ def gradients(model, batches, scale=0.1):
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_checkpointing_changes_nothing(preset, zoo, reentrant):
-    changes = {"router_aux_loss_coef": 0.0} if reentrant else {}
-    model = adapted(preset, **changes)
+@pytest.mark.parametrize("over", ["batch", "sample"])
+def test_checkpointing_changes_nothing(preset, zoo, over, reentrant):
+    """Two forwards before one backward, the auxiliary loss in it."""
+    model = adapted(preset, router_aux_loss_coef=0.1, router_aux_loss_scope=over)
     batches = [batch(zoo[:2]), batch(zoo[2:])]
     expected = gradients(model, batches)
+    without = gradients(model, batches, scale=0.0)
     checkpoint_activations(model.get_base_model(), reentrant=reentrant)
     model.enable_input_require_grads()
     with record_routing(model) as seen:
@@ -246,19 +281,20 @@ def test_checkpointing_changes_nothing(preset, zoo, reentrant):
     assert found.keys() == expected.keys() and len(found) > 20
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, **CLOSE)
+    moved = [name for name, value in expected.items() if not torch.allclose(value, without[name], **CLOSE)]
+    assert bool(moved) == (preset != "lora") and all("_router_A" in name for name in moved)
     assert len(seen.forwards) == (0 if preset == "lora" else 2)
 
 
-def test_auxiliary_loss_without_a_gradient_is_refused(preset, zoo):
-    model = adapted(preset, **({} if preset == "lora" else {"router_aux_loss_coef": 0.1})).train()
+def test_an_auxiliary_loss_left_out_of_the_loss_changes_nothing(preset, zoo):
+    model = adapted(preset, router_aux_loss_coef=0.1)
+    expected = gradients(model, [batch(zoo)], scale=0.0)
     checkpoint_activations(model.get_base_model(), reentrant=True)
     model.enable_input_require_grads()
-    model(**batch(zoo))
-    if preset == "lora":
-        assert auxiliary_loss(model) is None
-    else:
-        with pytest.raises(ValueError, match="use_reentrant"):
-            auxiliary_loss(model)
+    model.zero_grad()
+    model.train()(**batch(zoo)).loss.backward()
+    for name, value in expected.items():
+        torch.testing.assert_close(dict(model.named_parameters())[name].grad, value, **CLOSE)
 
 
 # 5. Routers learn

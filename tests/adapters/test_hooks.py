@@ -33,14 +33,6 @@ def test_a_wrong_prompt_mask_is_named(found):
         adapted("mixlora")(**found, prompt_mask=torch.ones(2, 3))
 
 
-def test_packed_rows_are_refused(found):
-    model = adapted("mixlora")
-    packed = {key: value for key, value in found.items() if key != "attention_mask"}
-    positions = torch.cat([torch.arange(9), torch.arange(7)])[None].expand(2, -1)
-    with pytest.raises(ValueError, match="packed rows"):
-        model(**packed, position_ids=positions)
-
-
 def test_layers_cannot_be_called_alone():
     layer = next(module for module in adapted("mixlora").modules() if type(module).__name__ == "MixtureLinear")
     with pytest.raises(ValueError, match="q_proj: called outside a forward"):

@@ -11,18 +11,24 @@ from torch.utils.checkpoint import checkpoint
 import mixtune.kernels as kernels
 from mixtune.kernels import choose_path, mixture_linear, mixture_linear_reference
 from mixtune.kernels.factored import Gathered, Paired
-from mixtune.kernels.tokens import Grouped, Masked
+from mixtune.kernels.tokens import Crossed, Grouped, Masked
 from mixtune.routing.routers import RouterOutput
 from tolerances import TOL
 
 D_IN, D_OUT, EXPERTS, CHOSEN = 12, 10, 6, 3
-PATHS = {"paired": (Paired, False), "gathered": (Gathered, False), "masked": (Masked, True), "grouped": (Grouped, True)}
+PATHS = {
+    "paired": (Paired, False),
+    "gathered": (Gathered, False),
+    "masked": (Masked, True),
+    "grouped": (Grouped, True),
+    "crossed": (Crossed, "crossed"),
+}
 SHAPES = {"usual": (3, 5), "one token": (1, 1), "decoding": (4, 1), "no tokens": (2, 0), "no instances": (0, 4)}
 
 
 @pytest.fixture(params=PATHS)
 def tokens(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
-    """Forces one path; whether it takes token gates."""
+    """Forces one path; whether it takes token gates ("crossed": gates of pairs of different experts)."""
     path, by_token = PATHS[request.param]
     monkeypatch.setattr(kernels, "choose_path", lambda *args, **kwargs: path)
     yield by_token
@@ -37,7 +43,12 @@ def make_routed(shape: tuple[int, int], tokens: bool, dtype: torch.dtype, seed: 
     a, b = draws.argsort(-1, descending=True)[..., :CHOSEN]
     gates = torch.randn(*lead, CHOSEN, generator=generator).to(torch.promote_types(dtype, torch.float32))
     probs = torch.rand(*lead, EXPERTS, generator=generator)
-    return RouterOutput(a, a if tokens else b, gates.requires_grad_(), probs)
+    return RouterOutput(a, a if tokens is True else b, gates.requires_grad_(), probs)
+
+
+def own_expert(indices: Tensor, tokens: bool) -> tuple[Tensor, Tensor]:
+    """Indices for both sides; a path for crossed pairs is told of equal ones by another tensor."""
+    return indices, indices.clone() if tokens == "crossed" else indices
 
 
 def make_tensors(shape: tuple[int, int], rows: int, dtype: torch.dtype) -> list[Tensor]:
@@ -92,7 +103,8 @@ def test_all_tokens_to_one_expert(tokens: bool, expert: int) -> None:
     """The others stay empty and get a gradient of exactly zero."""
     tensors = make_tensors((2, 4), EXPERTS * 2, torch.float64)
     indices = torch.full((2, 4, 1) if tokens else (2, 1), expert)
-    routed = RouterOutput(indices, indices, torch.ones(indices.shape, dtype=torch.float64).requires_grad_(), indices)
+    gates = torch.ones(indices.shape, dtype=torch.float64).requires_grad_()
+    routed = RouterOutput(*own_expert(indices, tokens), gates, indices)
     found = results(mixture_linear, tensors, routed, 2)
     assert_same(found, results(mixture_linear_reference, tensors, routed, 2), torch.float64)
     d_bank_a = found[3].view(EXPERTS, 2, D_IN)
@@ -104,7 +116,7 @@ def test_an_expert_chosen_twice_counts_twice(tokens: bool) -> None:
     """As METHODS' sum over slots says; a cluster's expert that is also the always-on one is such a case."""
     tensors, routed = make_tensors((2, 3), EXPERTS, torch.float64), make_routed((2, 3), tokens, torch.float64)
     indices = routed.indices_a[..., [0, 1, 0]]
-    routed = RouterOutput(indices, indices, routed.gates, routed.probs)
+    routed = RouterOutput(*own_expert(indices, tokens), routed.gates, routed.probs)
     found = results(mixture_linear, tensors, routed, 1)
     assert_same(found, results(mixture_linear_reference, tensors, routed, 1), torch.float64)
 
@@ -204,6 +216,7 @@ def test_choice_of_path() -> None:
     assert choose_path(4096, 4, tokens=False) is Gathered
     assert choose_path(3 * 32, 32, tokens=True) is Masked
     assert choose_path(64 * 32, 32, tokens=True) is Grouped
+    assert choose_path(64 * 32, 32, tokens=True, crossed=True) is Crossed
     assert choose_path(64 * 32, 64 * 32, tokens=True) is Masked  # dense gates leave nothing to sort
 
 
@@ -216,8 +229,15 @@ def test_shapes_that_do_not_fit_are_named(wrong: str) -> None:
         mixture_linear(base, x, bank_a, bank_b, None, scale=1.0, block=5 if wrong == "block" else 1)
 
 
-def test_token_gates_must_pair_an_expert_with_itself() -> None:
-    tensors, routed = make_tensors((2, 3), EXPERTS, torch.float32), make_routed((2, 3), True, torch.float32)
-    crossed = RouterOutput(routed.indices_a, routed.indices_a.flip(-1), routed.gates, routed.probs)
-    with pytest.raises(ValueError, match="each expert's A with its own B"):
-        mixture_linear(*tensors, crossed, scale=1.0, block=1)
+@pytest.mark.parametrize("block", [1, 2])
+def test_instances_packed_into_rows_equal_instances_apart(block: int) -> None:
+    """Three instances of lengths 3, 2 and 1 side by side in one row: another path, the same numbers."""
+    base, x, bank_a, bank_b = (each.detach() for each in make_tensors((1, 6), EXPERTS * block, torch.float64))
+    routed = make_routed((3, 1), False, torch.float64)
+    owners = torch.tensor([[0, 0, 0, 1, 1, 2]])
+    packed = mixture_linear(base.clone(), x, bank_a, bank_b, routed.spread(owners), scale=0.7, block=block)
+    for number in range(3):
+        own, at = [number], owners[0] == number
+        one = RouterOutput(routed.indices_a[own], routed.indices_b[own], routed.gates[own], routed.probs[own])
+        alone = mixture_linear(base[:, at].clone(), x[:, at], bank_a, bank_b, one, scale=0.7, block=block)
+        torch.testing.assert_close(packed[:, at], alone, **TOL[torch.float64])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mixtune.routing.losses import balance_loss, dead_share, entropy
+from mixtune.routing.losses import balance_loss, dead_share, entropy, sample_usage
 from tolerances import TOL
 
 EXACT = TOL[torch.float64]
@@ -47,6 +47,18 @@ def test_gradient_pushes_down_the_crowded_expert() -> None:
     indices = torch.tensor([[0], [0], [0], [0], [0], [1], [2], [3]])
     (grad,) = torch.autograd.grad(balance_loss(logits.softmax(-1), indices, None, 4), logits)
     assert (grad[:, 0] > 0).all() and (grad[:, 1:] < 0).all()
+
+
+def test_usage_of_each_sample_apart() -> None:
+    """Samples of three and two positions share a row; the last position is padding."""
+    generator = torch.Generator().manual_seed(0)
+    probs = torch.rand(1, 6, 4, dtype=torch.float64, generator=generator).softmax(-1)
+    indices = torch.tensor([[[0], [0], [2], [1], [3], [3]]])
+    mask, owners = torch.tensor([[1, 1, 1, 1, 1, 0]]), torch.tensor([[0, 0, 0, 1, 1, 1]])
+    shares, means = sample_usage(probs, indices, mask, owners, 2)
+    expected = torch.tensor([[2 / 3, 0, 1 / 3, 0], [0, 0.5, 0, 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(shares, expected, **EXACT)
+    torch.testing.assert_close(means, torch.stack([probs[0, :3].mean(0), probs[0, 3:5].mean(0)]), **EXACT)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3)])

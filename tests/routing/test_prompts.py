@@ -37,12 +37,57 @@ def test_generation_repeats_rows_and_ends_with_the_prompt():
             prompt.expand(batch, length)
 
 
+PACKED = torch.tensor([[0, 0, 1, 1, 1], [2, 3, 3, 3, 3]])
+
+
 @pytest.mark.parametrize(
-    "extra", [{"seq_idx": IDS}, {"cu_seq_lens_q": IDS}, {"position_ids": torch.tensor([[0, 1, 0, 1, 2]])}]
+    "said",
+    [
+        {"seq_idx": torch.tensor([[4, 4, 7, 7, 7], [0, 1, 1, 1, 1]])},
+        {"cu_seq_lens_q": torch.tensor([0, 2, 5, 6, 10], dtype=torch.int32)},
+        {"position_ids": torch.tensor([[0, 1, 0, 1, 2], [0, 0, 1, 2, 3]])},
+        {"position_ids": torch.tensor([[0, 1, 0, 1, 2], [0, 0, 1, 2, 3]]).expand(4, 2, 5)},
+    ],
+    ids=["seq_idx", "cu_seq_lens_q", "position_ids", "positions in text and picture"],
 )
-def test_packed_rows_are_refused(extra):
-    with pytest.raises(ValueError, match="packed rows"):
-        facts(**extra).prompt_positions()
+def test_packed_rows_are_told_by_any_of_their_signs(said):
+    assert facts(**said).owners().tolist() == PACKED.tolist()
+
+
+def test_rows_of_one_sample_have_no_segments():
+    assert facts().owners() is None
+    assert facts(position_ids=torch.arange(5)[None]).owners() is None
+    picture = torch.tensor([[0, 1, 1, 2, 2]]).expand(3, 2, 5)  # a picture's rows and columns repeat
+    assert facts(position_ids=picture).owners() is None
+    assert facts(position_ids=PACKED, generation=GenerationPrompt(torch.ones(2, 5))).owners() is None
+
+
+def test_each_packed_sample_has_its_own_prompt():
+    labels = torch.tensor([[-100, 5, -100, -100, 6], [-100, -100, 7, -100, 8]])
+    read = facts(labels=labels).prompt_positions(PACKED)
+    assert read.int().tolist() == [[1, 0, 1, 1, 0], [1, 1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"seq_idx": IDS[:, 1:]}, r"seq_idx: shape \(2, 4\), expected \(2, 5\)"),
+        ({"cu_seq_lens_q": torch.tensor([0, 4, 9])}, "cu_seq_lens_q: ends at 9, but the inputs have 10 positions"),
+    ],
+)
+def test_signs_of_packing_that_do_not_fit_are_named(said, message):
+    with pytest.raises(ValueError, match=message):
+        facts(**said).owners()
+
+
+def test_a_sample_without_a_prompt_is_refused():
+    labels = torch.tensor([[-100, 5, 6, 7, 8], [5, 6, 7, 8, 9]])
+    with pytest.raises(ValueError, match=r"labels: sample\(s\) \[1\] .* no prompt"):
+        facts(labels=labels).prompt_positions()
+    with pytest.raises(ValueError, match=r"sample\(s\) \[1, 2, 3\]"):
+        facts(labels=labels).prompt_positions(torch.tensor([[0, 0, 0, 1, 1], [2, 2, 3, 3, 3]]))
+    given = torch.ones(2, 5)
+    assert facts(labels=labels, prompt_mask=given).prompt_positions().all()
 
 
 def test_positions_of_padding_do_not_look_packed():

@@ -6,8 +6,8 @@ import re
 
 from torch import Tensor, nn
 
+from mixtune.adapters.families import PROJECTORS
 from mixtune.adapters.hooks import ModelHooks
-from mixtune.adapters.targets import PROJECTORS
 
 _ROUTER = re.compile(r"\.mixture_router_\w+\.")
 _FACTOR = re.compile(r"\.mixture_[AB]\.")
@@ -51,18 +51,9 @@ def dead_routers(model: nn.Module) -> list[str]:
 def auxiliary_loss(model: nn.Module) -> Tensor | None:
     """Hand over the auxiliary loss of the forward just done: Σ over routers of router_aux_loss_coef · balance loss.
 
-    A scalar with gradient, already weighted, or None if there is none. It is handed over once; the next forward drops
-    one that was not taken. Raises ValueError if activation checkpointing with use_reentrant=True cut its gradient.
+    A scalar with gradient (under activation checkpointing of either kind too), already weighted, or None if there is
+    none. It is handed over once; the next forward drops one that was not taken.
     """
     hooks = ModelHooks.find(model)
     loss, hooks.auxiliary = hooks.auxiliary, None
-    if loss is not None and model.training and not loss.requires_grad and _routers_train(model):
-        raise ValueError(
-            "auxiliary loss: it has no gradient, because activation checkpointing with use_reentrant=True runs the "
-            "first pass without one; use gradient_checkpointing_kwargs={'use_reentrant': False}"
-        )
     return loss
-
-
-def _routers_train(model: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in router_parameters(model).values())

@@ -20,7 +20,7 @@ from mixtune.routing.prompts import BatchFacts, GenerationPrompt
 from mixtune.routing.scope import RoutingScope, ScopeHolder
 
 ATTRIBUTE = "_mixtune_hooks"
-OWN_KEYS = ("prompt_mask", "task_ids")
+OWN_KEYS = ("prompt_mask", "task_ids", "sample_weights")
 
 
 class ModelHooks:
@@ -121,8 +121,7 @@ class ModelHooks:
         if scope.keep:
             for cache in _caches(scope.cache, output):
                 adopt(cache, {key: scope.made[key] for key in scope.keep})
-        if scope.auxiliary:
-            self.auxiliary = torch.stack([loss.to(scope.auxiliary[0].device) for loss in scope.auxiliary]).sum()
+        self.auxiliary = scope.auxiliary.total()
         if scope.recorded:
             for recorder in self.recorders:
                 recorder.add(scope)

@@ -11,7 +11,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from mixtune.adapters.routes import LayerPlan, route
+from mixtune.adapters.routes import LayerPlan, route, settle
 from mixtune.adapters.settings import MixtureConfig
 from mixtune.kernels import mixture_linear
 from mixtune.routing.scope import ScopeHolder
@@ -104,6 +104,7 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
             scale=plan.scale,
             block=plan.block,
         )
+        y_BTO = settle(plan, self.holder.scope, y_BTO) if plan.mixed else y_BTO
         return y_BTO[0] if flat else y_BTO
 
     def _add(self, name: str, adapter: str, d_in: int, d_out: int, *, bias: bool = False) -> None:

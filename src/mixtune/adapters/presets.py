@@ -37,6 +37,7 @@ class Preset:
     router_bias: bool = False
     router_scope: str = "linear"
     router_aux_loss_coef: float = 0.0
+    router_aux_loss_scope: str = "batch"
     mixture_modules: str | None = None
 
 
@@ -67,10 +68,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             router_bias=True, router_scope="mlp", router_aux_loss_coef=1e-2, mixture_modules=MLP_LINEARS,
         ),
         "llava-mole-released": Preset(
-            source="released code of arXiv 2401.16160: sparse in training, dense in inference (METHODS 2, M1, M2)",
+            source="released code of arXiv 2401.16160: sparse in training, dense in inference (METHODS 2, M1-M3)",
             r=32, lora_dropout=0.05, num_experts=3, context="token", router="linear", gate="none",
             dense="inference", router_bias=True, router_scope="mlp", router_aux_loss_coef=1e-2,
-            mixture_modules=MLP_LINEARS,
+            router_aux_loss_scope="released", mixture_modules=MLP_LINEARS,
         ),
     }
 )  # fmt: skip

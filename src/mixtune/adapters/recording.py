@@ -23,7 +23,7 @@ class ForwardRecord:
 
     selections: by name of the linear (or of the MLP, where its linears share a router), detached: indices and gates
     [B, K] for instances, [B, T, K] for tokens; probs [.., E]. prompt_lengths: [B], positions each instance was read on.
-    task_ids: [B] as given to the model, or None.
+    task_ids: [B] as given to the model, or None. Where samples were packed, B is their number, not that of the rows.
     """
 
     selections: dict[str, RouterOutput]
@@ -58,11 +58,7 @@ class RoutingRecord:
         """Take over what a forward recorded."""
         selections = {key[1]: routed for key, routed in scope.recorded.items()}
         first = next(iter(selections.values()))
-        batch, length = scope.facts.shape or first.indices_a.shape[:2]
-        mask_BT = scope.prompt_mask(first.indices_a)
-        whole_B = torch.full((batch,), length, device=first.indices_a.device)
-        lengths_B = whole_B if mask_BT is None else mask_BT.sum(1)
-        self.forwards.append(ForwardRecord(selections, lengths_B, scope.facts.task_ids))
+        self.forwards.append(ForwardRecord(selections, scope.prompt_lengths(first.indices_a), scope.facts.task_ids))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from mixtune.adapters.settings import MixtureConfig
 from mixtune.routing.cache import Kept, Key
 from mixtune.routing.cores import ConditionalOptions, ConditionalWeights
 from mixtune.routing.gates import HARD_GATES
-from mixtune.routing.losses import balance_loss
+from mixtune.routing.losses import balance_loss, sample_usage
 from mixtune.routing.routers import RouterOutput, TokenOptions, conditional_route, random_route, token_route
 from mixtune.routing.scope import RoutingScope
 
@@ -88,11 +88,19 @@ def route(layer: MixtureLinear, plan: LayerPlan, x_BTD: Tensor) -> RouterOutput:
             routed = scope.from_cache(key)
         if routed is None:
             routed = _decide(layer, plan, x_BTD, scope)
+            owners_BT = scope.owners(x_BTD) if plan.instance else None
+            routed = routed if owners_BT is None else routed.spread(owners_BT)
     except ValueError as error:
         raise ValueError(f"{plan.name}: {error}") from None
     if shared:
         scope.live[key] = routed
     return routed
+
+
+def settle(plan: LayerPlan, scope: RoutingScope | None, y: Tensor) -> Tensor:
+    """y, carrying what a recomputed router owes to the auxiliary loss (see `mixtune.routing.auxiliary`)."""
+    loss = scope.owed.pop(plan.key, None) if scope is not None else None
+    return y if loss is None or scope is None else scope.auxiliary.settle(plan.key, loss, y)
 
 
 def _decide(layer: MixtureLinear, plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope) -> RouterOutput:
@@ -107,24 +115,41 @@ def _decide(layer: MixtureLinear, plan: LayerPlan, x_BTD: Tensor, scope: Routing
     else:
         routed = _linear(owner, plan, x_BTD, scope, chosen)
     loss = _weighted_loss(plan, x_BTD, scope, routed)  # recomputed too: checkpointing counts the tensors it saves
+    if loss is not None and scope.replaying:
+        scope.owed[plan.key] = loss
     if before is None:
         scope.made[plan.key] = Kept.of(routed)
-        if plan.instance and plan.config.keep_selection:
+        if plan.instance and plan.config.keep_selection and scope.owners(x_BTD) is None:
             scope.keep.append(plan.key)
         if scope.recording:
             scope.record(plan.key, routed)
         if loss is not None:
-            scope.auxiliary.append(loss)
+            scope.auxiliary.add(plan.key, loss)
     return routed
 
 
 def _weighted_loss(plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope, routed: RouterOutput) -> Tensor | None:
-    """router_aux_loss_coef · balance loss over attended tokens, where something trains and something is weighted."""
-    coef = plan.config.router_aux_loss_coef
+    """router_aux_loss_coef · balance loss of one router, where something trains and something is weighted.
+
+    Over attended tokens or over instances, as `router_aux_loss_scope` says; of "released" only the terms are noted.
+    """
+    config = plan.config
+    coef = config.router_aux_loss_coef
     if not coef or scope.facts.generation is not None or not (scope.training or torch.is_grad_enabled()):
         return None
     mask_BT = None if plan.instance else scope.attended(x_BTD)
-    return coef * balance_loss(routed.probs, routed.indices_a, mask_BT, plan.config.size)
+    if config.router_aux_loss_scope == "batch":
+        return coef * balance_loss(routed.probs, routed.indices_a, mask_BT, config.size)
+    count = scope.instances(x_BTD)
+    owners = torch.arange(count, device=x_BTD.device) if plan.instance else scope.rows(x_BTD)
+    share_BE, mean_BE = sample_usage(routed.probs, routed.indices_a, mask_BT, owners, count)
+    if config.router_aux_loss_scope == "released":
+        if plan.key not in scope.made:
+            scope.auxiliary.pool(plan.adapter, share_BE, coef * mean_BE)
+        return None
+    weights_B = scope.sample_weights(x_BTD)
+    losses_B = config.size * (share_BE * mean_BE).sum(1)
+    return coef * (weights_B * losses_B).sum() / weights_B.sum().clamp_min(1)
 
 
 def _conditional(
@@ -161,7 +186,7 @@ def _random(plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope, before: Kept | 
     if before is not None:
         return before.output
     count = plan.config.r if plan.config.router == "conditional" else plan.config.top_k
-    routed = random_route(x_BTD.shape[0], plan.config.size, count, scope.random(plan.number), x_BTD.device)
+    routed = random_route(scope.instances(x_BTD), plan.config.size, count, scope.random(plan.number), x_BTD.device)
     if plan.config.router == "linear":  # an expert is one number: its A goes with its B
         return RouterOutput(routed.indices_a, routed.indices_a, routed.gates, routed.probs)
     return routed

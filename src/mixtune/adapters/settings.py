@@ -21,6 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pooling": ("prompt", "all"),
     "dense": ("never", "inference", "always"),
     "router_scope": ("linear", "mlp"),
+    "router_aux_loss_scope": ("batch", "sample", "released"),
 }
 
 
@@ -49,7 +50,9 @@ class MixtureConfig(PeftConfig):
     weighted by their probability ("never", "inference", "always"). pooling: an instance is read on its "prompt" or on
     "all" positions. keep_selection: the prompt's selection holds for the answer (needs pooling "prompt" to be False).
     router_trainable False freezes the routers; random_routing draws selections instead (control). router_scope: one
-    router per "linear" or one per "mlp", shared by its linears. router_aux_loss_coef weights the balance loss.
+    router per "linear" or one per "mlp", shared by its linears. router_aux_loss_coef weights the balance loss,
+    router_aux_loss_scope says over what it is formed: one layer and the "batch"; one layer and each "sample", which
+    adds up over micro-batches (samples weighted by their supervised labels); or as "released" (METHODS M3).
     target_modules: "all-linear", names or a regular expression; exclude_modules: the same, by default the vision tower
     and the projector, and [] for nothing. mixture_modules: regular expression of the targets that get the mixture, the
     others get plain LoRA; None means all. init_weights False makes B random too.
@@ -79,6 +82,7 @@ class MixtureConfig(PeftConfig):
     router_bias: bool = of_preset()
     router_scope: str = of_preset()
     router_aux_loss_coef: float = of_preset()
+    router_aux_loss_scope: str = of_preset()
     target_modules: list[str] | str = "all-linear"
     exclude_modules: list[str] | str | None = None
     mixture_modules: str | None = of_preset()

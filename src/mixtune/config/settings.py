@@ -108,6 +108,7 @@ class AdapterSettings(Settings):
     router_bias: bool | None = None
     router_scope: str | None = None
     router_aux_loss_coef: NotNegative | None = None
+    router_aux_loss_scope: str | None = None
     target_modules: str | tuple[str, ...] | None = None
     exclude_modules: str | tuple[str, ...] | None = None
     mixture_modules: str | None = None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixtune.kernels.factored import ExpertsPlan, Gathered, Paired, Plain, Plan, RowsPlan
 from mixtune.kernels.reference import mixture_linear_reference
-from mixtune.kernels.tokens import Grouped, Masked
+from mixtune.kernels.tokens import Crossed, Grouped, Masked
 from mixtune.routing.routers import RouterOutput, full_precision
 
 __all__ = ["choose_path", "mixture_linear", "mixture_linear_reference"]
@@ -17,12 +17,17 @@ MAX_PAIRED_ROWS = 48
 MAX_MASKED_ROWS = 192
 
 
-def choose_path(num_rows: int, chosen_rows: int, *, tokens: bool) -> type[Paired | Gathered | Masked | Grouped]:
+def choose_path(
+    num_rows: int, chosen_rows: int, *, tokens: bool, crossed: bool = False
+) -> type[Paired | Gathered | Masked | Grouped | Crossed]:
     """The path for banks of `num_rows` rows of which each instance, or each token, uses `chosen_rows`.
 
-    Working on the whole bank is a few large products with unused rows in them; working on the chosen rows alone saves
-    those rows but copies x or the bank about.
+    crossed: tokens pair rows of A with other rows of B, as instances packed into one row do. Working on the whole bank
+    is a few large products with unused rows in them; working on the chosen rows alone saves those rows but copies x or
+    the bank about.
     """
+    if crossed:
+        return Crossed
     if tokens:
         return Masked if num_rows <= max(MAX_MASKED_ROWS, chosen_rows) else Grouped
     return Paired if num_rows <= max(MAX_PAIRED_ROWS, chosen_rows) else Gathered
@@ -47,7 +52,7 @@ def mixture_linear(
 
     Computed in base's dtype (the core in the gates' where that is wider), under autocast too; gradients of x, banks and
     gates come back in their own dtypes, and once only (no second derivatives).
-    Raises ValueError if shapes do not fit, or if token gates pair an expert's A with another's B.
+    Raises ValueError if shapes do not fit.
     """
     _check_shapes(base_BTO, x_BTD, bank_a_JD, bank_b_OJ, block)
     in_place = (
@@ -58,23 +63,21 @@ def mixture_linear(
         if routed is None:
             return Plain.apply(*tensors, Plan(scale=scale, in_place=in_place))
         chosen = routed.indices_a.shape[-1] * block
-        path = choose_path(bank_a_JD.shape[0], chosen, tokens=routed.indices_a.dim() == 3)
+        tokens, crossed = routed.indices_a.dim() == 3, routed.indices_a is not routed.indices_b
+        path = choose_path(bank_a_JD.shape[0], chosen, tokens=tokens, crossed=tokens and crossed)
         gates, plan = _plan(routed, scale, block, in_place)
         return path.apply(*tensors, gates, plan)
 
 
 def _plan(routed: RouterOutput, scale: float, block: int, in_place: bool) -> tuple[Tensor, Plan]:
-    """Gates and plan for the path: bank rows for decisions of instances, experts for those of tokens."""
-    indices_a, indices_b = routed.indices_a, routed.indices_b
-    if indices_a.dim() == 3:
-        if indices_a is not indices_b and not torch.equal(indices_a, indices_b):
-            raise ValueError("routed: token gates need indices_a equal to indices_b (each expert's A with its own B)")
-        return routed.gates, ExpertsPlan(scale=scale, in_place=in_place, experts=indices_a.flatten(0, 1), block=block)
-    gates = routed.gates
+    """Gates and plan for the path: experts where a token's experts keep to their own B, bank rows otherwise."""
+    indices_a, indices_b, gates = routed.indices_a, routed.indices_b, routed.gates
+    if indices_a.dim() == 3 and indices_a is indices_b:
+        return gates, ExpertsPlan(scale=scale, in_place=in_place, experts=indices_a.flatten(0, 1), block=block)
     if block > 1:
         rows = torch.arange(block, device=indices_a.device)
-        indices_a, indices_b = ((each[..., None] * block + rows).flatten(1) for each in (indices_a, indices_b))
-        gates = gates.repeat_interleave(block, 1)
+        indices_a, indices_b = ((each[..., None] * block + rows).flatten(-2) for each in (indices_a, indices_b))
+        gates = gates.repeat_interleave(block, -1)
     return gates, RowsPlan(scale=scale, in_place=in_place, rows_a=indices_a, rows_b=indices_b)
 
 

@@ -8,6 +8,7 @@ Paired    an instance's M written out, J by J: w = z M. Three large products wha
 Gathered  only the chosen rows of the banks, copied for each instance: B small products of K·block rows.
 Masked    M diagonal: w = z times the token's gate of each expert, zero for experts it did not choose.
 Grouped   tokens sorted by expert, one pair of products an expert: work does not grow with the number of experts.
+Crossed   M any pairing, another for each token (instances packed into one row): w = z moved to other rows.
 
 Shape suffixes: B instances, T tokens, N = B·T, D input width, O output width, E factors or experts, K chosen slots,
 J rows of a bank (E·block), C chosen rows (K·block), P pairs (token, slot) sorted by expert.
@@ -36,7 +37,10 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class RowsPlan(Plan):
-    """For decisions of instances. rows_a, rows_b: long [B, C], the rows of each bank, slot by slot."""
+    """For decisions of instances: rows_a, rows_b, long [B, C], the rows of each bank, slot by slot.
+
+    Where instances share a row of the batch the same for each token, [B, T, C].
+    """
 
     rows_a: Tensor
     rows_b: Tensor

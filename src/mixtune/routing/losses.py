@@ -1,6 +1,6 @@
 """How evenly a router uses what it has: the auxiliary loss that trains it to, and two numbers that say whether it does.
 
-Shape suffixes: B instances, T tokens, E factors or experts, K chosen slots. N stands for B or for B, T.
+Shape suffixes: B instances, T tokens, S samples, E factors or experts, K chosen slots. N stands for B or for B, T.
 """
 
 import torch
@@ -17,14 +17,29 @@ def balance_loss(probs_NE: Tensor, indices_NK: Tensor, mask_N: Tensor | None, nu
     """
     if probs_NE.shape[-1] != num_experts:
         raise ValueError(f"num_experts: {num_experts}, but the router gives {probs_NE.shape[-1]} probabilities")
-    if mask_N is None:
-        weight_N1 = probs_NE.new_ones(*probs_NE.shape[:-1], 1)
-    else:
-        weight_N1 = mask_N.to(probs_NE.dtype)[..., None]
-    count = weight_N1.sum().clamp_min(1)
-    mean_prob_E = (probs_NE * weight_N1).flatten(0, -2).sum(0) / count
-    share_E = _shares(indices_NK, weight_N1, num_experts)
-    return num_experts * (share_E * mean_prob_E).sum()
+    together_N = torch.zeros(probs_NE.shape[:-1], dtype=torch.long, device=probs_NE.device)
+    share_1E, mean_1E = sample_usage(probs_NE, indices_NK, mask_N, together_N, 1)
+    return num_experts * (share_1E * mean_1E).sum()
+
+
+def sample_usage(
+    probs_NE: Tensor, indices_NK: Tensor, mask_N: Tensor | None, owners_N: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """The c and p of `balance_loss` for each sample apart, both [S, E], S = count; zeros for one without a position.
+
+    owners: number of the sample that a position belongs to, long, 0 to S - 1.
+    """
+    num_experts, owners_N = probs_NE.shape[-1], owners_N.flatten()
+    weight_N1 = probs_NE.new_ones(len(owners_N), 1) if mask_N is None else mask_N.to(probs_NE.dtype).view(-1, 1)
+    size_S1 = probs_NE.new_zeros(count, 1).index_add_(0, owners_N, weight_N1)
+    flat_NE = probs_NE.flatten(0, -2) * weight_N1
+    mean_SE = probs_NE.new_zeros(count, num_experts).index_add_(0, owners_N, flat_NE) / size_S1.clamp_min(1)
+    slots_NK = indices_NK.flatten(0, -2)
+    cells_NK = owners_N[:, None] * num_experts + slots_NK
+    counts_SE = probs_NE.new_zeros(count * num_experts)
+    counts_SE.index_add_(0, cells_NK.flatten(), weight_N1.expand(slots_NK.shape).flatten())
+    counts_SE = counts_SE.view(count, num_experts)
+    return counts_SE / counts_SE.sum(1, keepdim=True).clamp_min(1), mean_SE
 
 
 def entropy(probs_NE: Tensor) -> Tensor:
@@ -35,10 +50,3 @@ def entropy(probs_NE: Tensor) -> Tensor:
 def dead_share(indices_NK: Tensor, num_experts: int) -> float:
     """Share of the experts or factors that no position chose, 0 to 1. Nothing routed counts as all dead."""
     return 1.0 - indices_NK.unique().numel() / num_experts
-
-
-def _shares(indices_NK: Tensor, weight_N1: Tensor, num_experts: int) -> Tensor:
-    """The c of `balance_loss`, [E]: each expert's share of the chosen slots, positions weighted by `weight_N1`."""
-    weights = weight_N1.expand(indices_NK.shape).flatten()
-    counts_E = weight_N1.new_zeros(num_experts).index_add_(0, indices_NK.flatten(), weights)
-    return counts_E / counts_E.sum().clamp_min(1)

@@ -4,6 +4,8 @@ Shape suffixes: B instances, T tokens, D input width, E factors or experts,
 K chosen slots (r for conditional routing). N stands for B or for B, T.
 """
 
+from __future__ import annotations
+
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -20,7 +22,7 @@ class RouterOutput:
     """What a router decided: the core of `y = W x + s·B·M·A x`.
 
     indices_a, indices_b: long [B, K] (one decision an instance) or [B, T, K] (one a token), best first. Slot k of B
-    pairs with slot k of A, so order matters. For experts both are the same tensor of expert numbers.
+    pairs with slot k of A, so order matters. For experts both are the same tensor (the same object) of expert numbers.
     gates: multiplier of each slot, same shape, floating point; exactly 1.0 going forward under "straight-through".
     probs: [B, E] or [B, T, E], the router's (A's) probabilities over everything it could have chosen; probs_b the same
     for B's scores before conditioning, or None. Both carry gradient, for auxiliary losses and statistics.
@@ -31,6 +33,12 @@ class RouterOutput:
     gates: Tensor
     probs: Tensor
     probs_b: Tensor | None = None
+
+    def spread(self, owners_BT: Tensor) -> RouterOutput:
+        """The decisions of G instances [G, K] at each position of the rows they share, [B, T, K]; probs stay as is."""
+        indices_a = self.indices_a[owners_BT]
+        indices_b = indices_a if self.indices_b is self.indices_a else self.indices_b[owners_BT]
+        return RouterOutput(indices_a, indices_b, self.gates[owners_BT], self.probs, self.probs_b)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +73,19 @@ def pool_prompt(x_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         # One matrix product per instance: several times faster than masking a copy of x.
         total_BD = torch.bmm(mask_BT[:, None], x_BTD.to(dtype))[:, 0]
         return total_BD / mask_BT.sum(1, keepdim=True).clamp_min(1)
+
+
+def pool_segments(x_BTD: Tensor, owners_BT: Tensor, count: int, mask_BT: Tensor | None = None) -> Tensor:
+    """`pool_prompt` where several instances share a row: mean over each one's prompt positions, [G, D].
+
+    owners: number of the instance each position belongs to, long [B, T], 0 to count - 1 = G - 1.
+    """
+    dtype = torch.promote_types(x_BTD.dtype, torch.float32)
+    with full_precision(x_BTD):
+        read_N1 = (torch.ones_like(owners_BT) if mask_BT is None else mask_BT).to(dtype).view(-1, 1)
+        read_NX = torch.cat([x_BTD.reshape(-1, x_BTD.shape[-1]).to(dtype) * read_N1, read_N1], dim=1)
+        sums_GX = read_NX.new_zeros(count, read_NX.shape[1]).index_add_(0, owners_BT.flatten(), read_NX)
+        return sums_GX[:, :-1] / sums_GX[:, -1:].clamp_min(1)
 
 
 def conditional_route(

@@ -3,7 +3,7 @@
 The model's hooks put a `RoutingScope` into the model's `ScopeHolder` before the forward and take it out after it. Every
 layer of the model shares that holder, so opening a scope is one assignment, however many layers there are.
 
-Shape suffixes: B instances, T positions, D width of a layer's input.
+Shape suffixes: B instances (rows, unless samples are packed), T positions, D width of a layer's input.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixtune.routing.auxiliary import AuxiliaryLoss
 from mixtune.routing.cache import Kept, Key, kept_by
-from mixtune.routing.prompts import BatchFacts
-from mixtune.routing.routers import RouterOutput, pool_prompt
+from mixtune.routing.prompts import IGNORED, BatchFacts
+from mixtune.routing.routers import RouterOutput, pool_prompt, pool_segments
 
 
 class ScopeHolder:
@@ -37,7 +38,7 @@ class RoutingScope:
     before. made: the selection of each router, made once in this forward, for recomputation to reuse; keep: those that
     the KV cache takes on. recorded: the same with probabilities, only if `recording`. auxiliary: one weighted loss for
     each router that has one. live: what the layers running now share (linears of one MLP); each recomputation has its
-    own, since its tensors belong to another graph.
+    own, since its tensors belong to another graph; so it is with owed, losses of recomputed routers.
     """
 
     facts: BatchFacts
@@ -49,14 +50,17 @@ class RoutingScope:
     made: dict[Key, Kept] = field(default_factory=dict)
     keep: list[Key] = field(default_factory=list)
     recorded: dict[Key, RouterOutput] = field(default_factory=dict)
-    auxiliary: list[Tensor] = field(default_factory=list)
+    auxiliary: AuxiliaryLoss = field(default_factory=AuxiliaryLoss)
+    replaying: bool = False
     live: dict[Key, RouterOutput] = field(default_factory=dict)
+    owed: dict[Key, Tensor] = field(default_factory=dict)
     _pooled: tuple[Tensor, tuple[bool, bool], Tensor] | None = None
     _masks: dict[str, Tensor | None] = field(default_factory=dict)
+    _segments: int | None = None
 
     def again(self) -> RoutingScope:
         """The same forward, run again by activation checkpointing: same selections, nothing counted twice."""
-        return replace(self, live={}, _pooled=None)
+        return replace(self, live={}, owed={}, _pooled=None, replaying=True)
 
     def from_cache(self, key: Key) -> RouterOutput | None:
         """The selection that came with the KV cache, or None if the prompt is in this forward.
@@ -73,16 +77,46 @@ class RoutingScope:
             )
         return None
 
+    def owners(self, like: Tensor) -> Tensor | None:
+        """Number of the instance each position belongs to where rows are packed, [B, T], on the device of `like`."""
+        return None if self.continues else self._mask("owners", self.facts.owners, like)
+
+    def rows(self, like: Tensor) -> Tensor:
+        """`owners`, or the number of its row at each position, [B, T] like the first two dimensions of `like`."""
+        owners_BT = self.owners(like)
+        if owners_BT is None:
+            return torch.arange(like.shape[0], device=like.device)[:, None].expand(like.shape[:2])
+        return owners_BT
+
+    def instances(self, like: Tensor) -> int:
+        """How many instances the batch holds: the rows of `like`, or the segments of all rows."""
+        owners_BT = self.owners(like)
+        if owners_BT is None:
+            return like.shape[0]
+        if self._segments is None:
+            self._segments = int(owners_BT[-1, -1]) + 1
+        return self._segments
+
     def prompt_mask(self, like: Tensor) -> Tensor | None:
         """Prompt positions as a mask on the device of `like`, [B, T]; None means every position."""
-        return self._mask("prompt", self.facts.prompt_positions, like)
+        return self._mask("prompt", lambda: self.facts.prompt_positions(self.owners(like)), like)
 
     def attended(self, like: Tensor) -> Tensor | None:
         """Positions that are not padding, on the device of `like`, [B, T]; None means every position."""
         return self._mask("attended", self.facts.attended, like)
 
+    def prompt_lengths(self, like: Tensor) -> Tensor:
+        """How many positions each instance is read on, [B], on the device of `like`, which has the batch's rows."""
+        shape, mask_BT = self.facts.shape or like.shape[:2], self.prompt_mask(like)
+        mask_BT = torch.ones(shape, dtype=torch.bool, device=like.device) if mask_BT is None else mask_BT
+        owners_BT = self.owners(like)
+        if owners_BT is None:
+            return mask_BT.sum(1)
+        lengths_B = torch.zeros(self.instances(like), dtype=torch.long, device=like.device)
+        return lengths_B.index_add_(0, owners_BT.flatten(), mask_BT.flatten().long())
+
     def pool(self, x_BTD: Tensor, *, whole: bool, detach: bool) -> Tensor:
-        """Mean of x over the prompt (or over everything if `whole`), [B, D]; computed once for linears that share x.
+        """Mean of x over each instance's prompt (or all of it if `whole`), [B, D]; once for linears that share x.
 
         Raises ValueError if x does not have the positions that the batch has.
         """
@@ -94,9 +128,26 @@ class RoutingScope:
                 f"its input has shape {tuple(x_BTD.shape)}, but the batch has {tuple(mask_BT.shape)} positions; "
                 "layers that see something else cannot be routed on the prompt: leave them out with exclude_modules"
             )
-        h_BD = pool_prompt(x_BTD.detach() if detach else x_BTD, mask_BT)
+        x, owners_BT = x_BTD.detach() if detach else x_BTD, self.owners(x_BTD)
+        if owners_BT is None:
+            h_BD = pool_prompt(x, mask_BT)
+        else:
+            h_BD = pool_segments(x, owners_BT, self.instances(x), mask_BT)
         self._pooled = (x_BTD, (whole, detach), h_BD)
         return h_BD
+
+    def sample_weights(self, like: Tensor) -> Tensor:
+        """How much each instance counts in an auxiliary loss per sample, [B] float32: as given, else its supervised
+        labels, else 1.
+        """
+        weights_B, labels_BT = self.facts.sample_weights, self.facts.labels
+        if weights_B is not None:
+            return weights_B.to(like.device, torch.float32)
+        if labels_BT is None:
+            return torch.ones(self.instances(like), device=like.device)
+        counted_BT = torch.nn.functional.pad(labels_BT[:, 1:] != IGNORED, (1, 0)).to(like.device, torch.float32)
+        weights_B = torch.zeros(self.instances(like), device=like.device)
+        return weights_B.index_add_(0, self.rows(like).flatten(), counted_BT.flatten())
 
     def record(self, key: Key, routed: RouterOutput) -> None:
         """Note a selection with its probabilities, detached, for `record_routing`."""
