@@ -5,17 +5,37 @@ from __future__ import annotations
 import torch
 
 from mixtune import MixtureConfig, get_peft_model
+from mixtune.adapters import presets
 from tiny import VOCABULARY, tiny_llava
 
-PRESETS = ("lora", "mixlora", "llava-mole")
-SMALL = {"lora": {"r": 4}, "mixlora": {"r": 2, "num_factors": 6}, "llava-mole": {"r": 3, "lora_dropout": 0.0}}
+PRESETS = tuple(presets.PRESETS)
+INSTANCE = tuple(name for name, row in presets.PRESETS.items() if row.context == "instance")
+FACTORS = {"r": 2, "num_factors": 6, "lora_dropout": 0.0, "scaling": 2.0}
+SMALL = {"lora": {"r": 4}, **dict.fromkeys(INSTANCE, FACTORS)}
+EXPERTS = {"r": 3, "lora_dropout": 0.0}
+
+ALL_POSITIONS = "reads answers and padding, and reads again at every decoding step (METHODS D6, D7)"
+NO_GATES = "without gates no gradient of the task loss reaches a router (METHODS D1, M2)"
+BY_DESIGN = {
+    "mixlora-released": {1: ALL_POSITIONS, 2: ALL_POSITIONS, 3: ALL_POSITIONS, 5: NO_GATES},
+    "mixlora-published": {5: NO_GATES},
+    "llava-mole-released": {5: NO_GATES},
+}
+"""Rules that a preset breaks because what it reproduces breaks them."""
+
+
+def keeping(rule: int) -> list[str]:
+    """The presets that keep a rule."""
+    return [preset for preset in PRESETS if rule not in BY_DESIGN.get(preset, {})]
+
+
 IMAGE = VOCABULARY.index("<image>")
 FIRST_WORD = 8  # after special tokens and roles
 
 
 def config(preset: str, **changes) -> MixtureConfig:
     """The preset in a size that fits the tiny model."""
-    return MixtureConfig(**{"preset": preset, **SMALL.get(preset, {"r": 2}), **changes})
+    return MixtureConfig(**{"preset": preset, **SMALL.get(preset, EXPERTS), **changes})
 
 
 def randomise(model: torch.nn.Module, seed: int = 0, scale: float = 0.3) -> None:

@@ -1,9 +1,13 @@
 import json
 
 import pytest
+import torch
 
-from mixtune import MixtureConfig
-from mixtune.adapters import PRESETS
+from mixtune import MixtureConfig, record_routing
+from mixtune.adapters import PRESETS, router_parameters
+from mixtune.config import AdapterSettings
+from mixtune.training.setup import adapter_config
+from routed import adapted, batch, sample
 
 
 def test_presets_fill_in_what_is_not_given():
@@ -79,3 +83,57 @@ def test_a_written_config_is_read_back_equal(tmp_path):
 )
 def test_routers_learn(given, learn):
     assert MixtureConfig(**given).routers_learn is learn
+
+
+ABLATIONS = {
+    "frozen router": {"router_trainable": False},
+    "random routing": {"random_routing": True},
+    "IFS only": {"conditional": "none"},
+    "CFS as released": {"conditional": "released"},
+    "CFS by choice": {"conditional": "choice"},
+    "pooling": {"pooling": "all"},
+    "gate": {"gate": "multiply"},
+    "no gate": {"gate": "none"},
+    "scale": {"scaling": 4.0},
+}
+
+
+@pytest.mark.parametrize("override", ABLATIONS.values(), ids=ABLATIONS.keys())
+def test_every_ablation_is_one_override(override):
+    """It changes what the model computes, or which routers train, and nothing else about the settings."""
+    plain, changed = adapted("mixlora"), adapted("mixlora", **override)
+    before, after = (model.peft_config["default"].to_dict() for model in (plain, changed))
+    assert {name for name in before if before[name] != after[name]} == set(override)
+    found = batch([sample(0, 9), sample(1, 12)])
+    seen, trained = [], []
+    for model in (plain, changed):
+        with record_routing(model) as record, torch.no_grad():
+            logits = model(**found).logits
+        seen.append((logits, record.selections))
+        trained.append([weight.requires_grad for weight in router_parameters(model).values()])
+    same = torch.equal(seen[0][0], seen[1][0])
+    assert same == (override in ({"router_trainable": False}, {"gate": "none"}))  # a straight-through gate is 1 as well
+    assert all(trained[0])
+    assert any(trained[1]) != (override in ({"router_trainable": False}, {"random_routing": True}, {"gate": "none"}))
+    assert adapter_config(AdapterSettings(preset="mixlora", **override), None).to_dict() == {
+        **MixtureConfig(preset="mixlora", **override).to_dict()
+    }
+
+
+@pytest.mark.parametrize(
+    ("flag", "conditional"), [("input", "none"), ("input_lora_a_param", "released"), ("input_lora_a_choice", "choice")]
+)
+def test_flags_of_the_released_code_are_understood(flag, conditional):
+    assert MixtureConfig(preset="mixlora-released", conditional=flag).conditional == conditional
+    assert MixtureConfig(preset="mixlora-released").conditional == "released"
+
+
+def test_the_released_mole_is_dense_or_sparse():
+    """Dense in inference by default; sparse with one override, and then as the sparse path of training."""
+    found = batch([sample(0, 9), sample(1, 12)])
+    with torch.no_grad():
+        dense = adapted("llava-mole-released")
+        sparse = adapted("llava-mole-released", dense="never")
+        dense_logits, sparse_logits = dense(**found).logits, sparse(**found).logits
+        assert not torch.equal(dense_logits, sparse_logits)
+        assert torch.equal(dense.train()(**found).logits, sparse_logits)

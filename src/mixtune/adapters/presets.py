@@ -41,6 +41,11 @@ class Preset:
     mixture_modules: str | None = None
 
 
+# What the released code of Conditional MixLoRA calls its ways to choose factors b, and what they are here.
+RELEASED_FLAGS: Mapping[str, str] = MappingProxyType(
+    {"input": "none", "input_lora_a_param": "released", "input_lora_a_choice": "choice"}
+)
+
 _CONDITIONAL = "Conditional MixLoRA, arXiv 2402.15896 section 3"
 _MOLE = "LLaVA-MoLE, arXiv 2401.16160 section 3"
 
@@ -58,7 +63,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             router="conditional", conditional="published",
         ),
         "mixlora-released": Preset(
-            source="released code of arXiv 2402.15896, flag input_lora_a_param (METHODS 1, D1-D7)",
+            source="released code of arXiv 2402.15896, flag input_lora_a_param unless `conditional` says "
+            "another (METHODS 1, D1-D7)",
             r=4, alpha_per_r=0.0, alpha_per_factor=2.0, lora_dropout=0.05, num_factors=16, context="instance",
             router="conditional", conditional="released", pooling="all", keep_selection=False,
         ),

@@ -8,7 +8,7 @@ from typing import Any
 
 from peft import PeftConfig
 
-from mixtune.adapters.presets import PRESETS, Preset
+from mixtune.adapters.presets import PRESETS, RELEASED_FLAGS, Preset
 from mixtune.config import near
 from mixtune.routing.cores import CONDITIONALS
 from mixtune.routing.gates import GATES
@@ -46,7 +46,8 @@ class MixtureConfig(PeftConfig):
     r: slots chosen by a conditional router, rank of an expert, or rank of the plain LoRA.
     num_factors (conditional) or num_experts (linear): E, how many there are to choose from; top_k experts are chosen.
     context: what is routed, "instance", "token" or "none". router: "conditional", "linear" or "none" (plain LoRA).
-    conditional, gate, ifs_weight: see `mixtune.routing.routers.ConditionalOptions`. dense: when all experts are used,
+    conditional, gate, ifs_weight: see `mixtune.routing.cores.ConditionalOptions`; conditional may also be one of the
+    released code's flags "input", "input_lora_a_param", "input_lora_a_choice". dense: when all experts are used,
     weighted by their probability ("never", "inference", "always"). pooling: an instance is read on its "prompt" or on
     "all" positions. keep_selection: the prompt's selection holds for the answer (needs pooling "prompt" to be False).
     router_trainable False freezes the routers; random_routing draws selections instead (control). router_scope: one
@@ -125,6 +126,7 @@ class MixtureConfig(PeftConfig):
         for each in fields(Preset):
             if hasattr(self, each.name) and getattr(self, each.name) is None:
                 setattr(self, each.name, getattr(preset, each.name))
+        self.conditional = RELEASED_FLAGS.get(self.conditional, self.conditional)
         if self.lora_alpha is None and self.router in CHOICES["router"]:
             self.lora_alpha = preset.alpha_per_r * self.r + preset.alpha_per_factor * self.size
         if self.target_modules is None:
