@@ -420,6 +420,45 @@ def test_copies_do_not_share_a_scope(preset, zoo):
     )
 
 
+# Compiled, the same numbers from as many graphs as the bare model needs
+
+
+def compiled(model):
+    """`model` compiled without a code generator, and a list that grows by one for every graph."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    return torch.compile(model, backend=backend), graphs
+
+
+def prompt_and_three_steps(model, found):
+    mask, steps = found["attention_mask"], []
+    with torch.no_grad():
+        out = model(**found, use_cache=True)
+        for word in range(20, 23):
+            steps.append(out.logits[:, -1])
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            token, cache = torch.full((len(mask), 1), word), out.past_key_values
+            out = model(input_ids=token, attention_mask=mask, past_key_values=cache, use_cache=True)
+    return torch.stack([*steps, out.logits[:, -1]])
+
+
+def test_compiled_inference_of_a_mixture_is_one_of_the_bare_model(models, zoo):
+    found = prompts(zoo[:2])
+    bare, bare_graphs = compiled(tiny_llava()[0])
+    prompt_and_three_steps(bare, found)
+    model, graphs = compiled(models["mixlora"])
+    torch.testing.assert_close(
+        prompt_and_three_steps(model, found), prompt_and_three_steps(models["mixlora"], found), **CLOSE
+    )
+    assert len(graphs) == len(bare_graphs) > 0
+    torch._dynamo.reset()
+
+
 # What the presets of released code break, they do break: the exclusions are no gaps in the tests
 
 

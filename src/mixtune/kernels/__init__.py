@@ -55,9 +55,7 @@ def mixture_linear(
     Raises ValueError if shapes do not fit.
     """
     _check_shapes(base_BTO, x_BTD, bank_a_JD, bank_b_OJ, block)
-    in_place = (
-        base_BTO.is_contiguous() and not base_BTO._is_view() and not (base_BTO.is_leaf and base_BTO.requires_grad)
-    )
+    in_place = not torch.compiler.is_compiling() and _fresh(base_BTO)
     tensors = (base_BTO, x_BTD, bank_a_JD, bank_b_OJ)
     with full_precision(base_BTO):
         if routed is None:
@@ -67,6 +65,11 @@ def mixture_linear(
         path = choose_path(bank_a_JD.shape[0], chosen, tokens=tokens, crossed=tokens and crossed)
         gates, plan = _plan(routed, scale, block, in_place)
         return path.apply(*tensors, gates, plan)
+
+
+def _fresh(base: Tensor) -> bool:
+    """Whether nobody else can read `base`. A compiler decides for itself, and tensors it traces do not know."""
+    return base.is_contiguous() and not base._is_view() and not (base.is_leaf and base.requires_grad)
 
 
 def _plan(routed: RouterOutput, scale: float, block: int, in_place: bool) -> tuple[Tensor, Plan]:

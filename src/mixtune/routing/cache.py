@@ -10,8 +10,7 @@ Shape suffixes: B instances, K chosen slots.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,21 +21,17 @@ from mixtune.routing.routers import RouterOutput
 Key = tuple[str, str]  # adapter; linear, or MLP where its linears share a router
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """Selection of one router, without gradient: ordered indices [B, K] and gates [B, K].
-
-    output: the same as a layer uses it; it has no probabilities, since nothing is decided.
-    """
+class Kept(NamedTuple):
+    """Selection of one router, without gradient: ordered indices [B, K] and gates [B, K]."""
 
     indices_a: Tensor
     indices_b: Tensor
     gates: Tensor
-    output: RouterOutput = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        nothing = self.gates.new_empty(0)
-        object.__setattr__(self, "output", RouterOutput(self.indices_a, self.indices_b, self.gates, probs=nothing))
+    @property
+    def output(self) -> RouterOutput:
+        """The same as a layer uses it; it has no probabilities, since nothing is decided."""
+        return RouterOutput(self.indices_a, self.indices_b, self.gates, probs=self.gates.new_empty(0))
 
     @classmethod
     def of(cls, routed: RouterOutput) -> Kept:
@@ -108,6 +103,7 @@ def routed_class(cls: Any) -> Any:
     return type(f"Routed{cls.__name__}", (RoutedCache, cls), {"__module__": cls.__module__})
 
 
+@torch.compiler.disable(reason="a compiler cannot trace a change of class")
 def adopt(cache: Cache, selections: dict[Key, Kept]) -> None:
     """Make `cache` carry `selections` besides those it carries already. An empty cache is left alone."""
     if filled(cache) == 0:

@@ -38,10 +38,8 @@ def renormalise(score: Tensor) -> Tensor:
     return score / total.clamp_min(torch.finfo(score.dtype).tiny)
 
 
-GATES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {"straight-through": straight_through, "none": hard, "multiply": multiply, "renormalise": renormalise}
-)
-
+_TABLE = {"straight-through": straight_through, "none": hard, "multiply": multiply, "renormalise": renormalise}
+GATES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(_TABLE)
 
 HARD_GATES = ("straight-through", "none")  # 1.0 going forward: what is computed depends on the selection alone
 
@@ -54,5 +52,6 @@ def check_gate(name: str) -> None:
 
 def gate(name: str, score: Tensor) -> Tensor:
     """The gate called `name` (a key of GATES) of `score`. Raises ValueError for another name."""
-    check_gate(name)
-    return GATES[name](score)
+    if name not in _TABLE:  # the proxy would break a compiled graph
+        check_gate(name)
+    return _TABLE[name](score)

@@ -179,12 +179,20 @@ def _before_first(marked_BT: Tensor, owners_BT: Tensor | None) -> Tensor:
 
 
 def _refuse_no_prompt(prompt_BT: Tensor, labels_BT: Tensor, owners_BT: Tensor | None) -> None:
-    """Raise ValueError if an instance has labels and no position before them; it would be routed on nothing."""
-    rows_BT = torch.arange(len(prompt_BT), device=prompt_BT.device)[:, None].expand(prompt_BT.shape)
-    owners_N = (rows_BT if owners_BT is None else owners_BT).flatten()
-    sums_2G = torch.zeros(2, int(owners_N[-1]) + 1, dtype=torch.long, device=prompt_BT.device)
-    sums_2G.index_add_(1, owners_N, torch.stack([prompt_BT.flatten(), (labels_BT != IGNORED).flatten()]).long())
-    without = ((sums_2G[0] == 0) & (sums_2G[1] > 0)).nonzero().flatten().tolist()
+    """Raise ValueError if an instance has labels and no position before them; it would be routed on nothing.
+
+    Not asked in a compiled graph, which cannot wait for the answer.
+    """
+    if torch.compiler.is_compiling():
+        return
+    supervised_BT = labels_BT != IGNORED
+    if owners_BT is None:
+        lacking = supervised_BT.any(1) & ~prompt_BT.any(1)
+    else:
+        owners_N, sums_2G = owners_BT.flatten(), torch.zeros(2, int(owners_BT[-1, -1]) + 1, device=prompt_BT.device)
+        sums_2G.index_add_(1, owners_N, torch.stack([prompt_BT.flatten(), supervised_BT.flatten()]).float())
+        lacking = (sums_2G[0] == 0) & (sums_2G[1] > 0)
+    without = lacking.nonzero().flatten().tolist()
     if without:
         raise ValueError(
             f"labels: sample(s) {without} of the batch are supervised from their first token, so there is no prompt to "

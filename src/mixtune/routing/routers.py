@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,7 @@ from mixtune.routing.cores import ConditionalOptions, ConditionalWeights, condit
 from mixtune.routing.gates import HARD_GATES, check_gate, gate
 
 
-@dataclass(frozen=True)
-class RouterOutput:
+class RouterOutput(NamedTuple):
     """What a router decided: the core of `y = W x + s·B·M·A x`.
 
     indices_a, indices_b: long [B, K] (one decision an instance) or [B, T, K] (one a token), best first. Slot k of B
@@ -202,4 +202,5 @@ def _pair_gate(name: str, score_a_BK: Tensor, score_b_BK: Tensor) -> Tensor:
 def full_precision(x: Tensor) -> AbstractContextManager:
     """Inside it autocast does not lower the precision of a routing decision."""
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    wanted = torch.compiler.is_compiling() or torch.is_autocast_enabled(device)  # asking would break a compiled graph
+    return torch.autocast(device, enabled=False) if wanted else nullcontext()
