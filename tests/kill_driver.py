@@ -24,6 +24,7 @@ from mixtune.train import train
 from mixtune.training import checkpoint as store
 from mixtune.training import finish
 from mixtune.training.logfile import LOG_FILE, WALL_CLOCK, read_log
+from mixtune.training.routing_log import ROUTING_FILE
 from mixtune.training.trainer import MixtureTrainer
 from runs import tiny_recipe
 
@@ -170,7 +171,8 @@ def differing(left: dict, right: dict) -> list[str]:
 
 
 def log_of(folder: Path) -> list[dict]:
-    return [{k: v for k, v in record.items() if k not in WALL_CLOCK} for record in read_log(folder / LOG_FILE)]
+    records = [*read_log(folder / LOG_FILE), *read_log(folder / ROUTING_FILE)]
+    return [{k: v for k, v in record.items() if k not in WALL_CLOCK} for record in records]
 
 
 def main(root: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_run_leaves_adapter_card_recipe_log_and_checkpoints(finished):
     recipe, result = finished
     assert {path.name for path in result.output_dir.iterdir()} == {
         "README.md", "adapter_config.json", "adapter_model.safetensors", "checkpoint-4", "checkpoint-6", "recipe.yaml",
-        "train_log.jsonl", "train_result.json",
+        "routing_log.jsonl", "train_log.jsonl", "train_result.json",
     }  # fmt: skip
     assert load_recipe(result.output_dir / "recipe.yaml") == recipe
     assert {path.name for path in (result.output_dir / "checkpoint-6").iterdir()} == {

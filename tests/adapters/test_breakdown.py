@@ -1,3 +1,6 @@
+import warnings
+
+import pytest
 import torch
 
 from mixtune import auxiliary_loss, get_peft_model, record_routing
@@ -27,6 +30,22 @@ def test_counts_are_those_of_the_paper():
     assert counts["projector"] == sum(parameter.numel() for parameter in projector.parameters())
     assert counts["other"] == 0
     assert len(router_parameters(model)) == 14 * 3 and len(factor_parameters(model)) == 14 * 2
+
+
+def test_an_auxiliary_loss_that_nobody_takes_is_said_once():
+    found = batch([sample(0, 9)])
+    model, taking = (adapted("llava-mole", router_aux_loss_coef=0.5).train() for _ in range(2))
+    model(**found)
+    with pytest.warns(UserWarning, match="not part of the loss.*RoutedTrainer"):
+        model(**found)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(**found)
+        for _ in range(3):
+            taking(**found)
+            auxiliary_loss(taking)
+        taking(**found)
+        taking(**found)
 
 
 def test_frozen_routers_do_not_train():

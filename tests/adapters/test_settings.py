@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import json
 
 import pytest
@@ -54,6 +56,13 @@ def test_scale(given, scale):
         ({"router": "none"}, "context: 'instance' does not go with router 'none'"),
         ({"preset": "llava-mole", "random_routing": True}, "random_routing: needs context 'instance'"),
         ({"router_scope": "mlp"}, "router_scope: 'mlp' needs router 'linear'"),
+        ({"num_factor": 8}, "num_factor: no such field, but it is set to 8; did you mean 'num_factors'?"),
+        ({"modules_to_save": "multi_modal_projector"}, "modules_to_save: a list of names is needed; write ['multi_"),
+        (
+            {"target_modules": r".*q_proj", "layers_to_transform": [1]},
+            "layers_to_transform: does nothing for a pattern",
+        ),
+        ({"layers_pattern": "layers"}, "layers_pattern: 'layers' does nothing without layers_to_transform"),
     ],
 )
 def test_wrong_settings_are_named(given, message):
@@ -68,6 +77,16 @@ def test_a_written_config_is_read_back_equal(tmp_path):
     assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "MIXTURE"
     read = MixtureConfig.from_pretrained(tmp_path)
     assert read.to_dict() == made.to_dict()
+
+
+def test_a_field_without_a_value_may_come_from_a_newer_version(tmp_path):
+    made = MixtureConfig(preset="llava-mole")
+    made.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "invented_later": None}))
+    with pytest.warns(UserWarning, match="invented_later"):
+        assert MixtureConfig.from_pretrained(tmp_path).to_dict() == made.to_dict()
+    assert dataclasses.replace(made, r=4).r == copy.deepcopy(dataclasses.replace(made, r=4)).r == 4
 
 
 @pytest.mark.parametrize(

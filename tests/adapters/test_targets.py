@@ -35,6 +35,8 @@ def test_listed_names_do_not_reach_into_the_tower():
 def test_patterns_and_layers():
     assert len(adapted_names(adapted("mixlora", target_modules=r".*\.1\.mlp\.up_proj"))) == 1
     assert len(adapted_names(adapted("mixlora", target_modules=["up_proj"], layers_to_transform=[1]))) == 1
+    second = adapted_names(adapted("mixlora", layers_to_transform=1, layers_pattern="layers"))
+    assert len(second) == 7 and all(".layers.1." in name for name in second)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,12 @@ def test_patterns_and_layers():
         ({"target_modules": r"up_proj"}, "target_modules: 'up_proj' matches nothing; did you mean 'up_proj'"),
         ({"target_modules": ["fc1"]}, "target_modules: 'fc1' matches nothing but 2 modules that other settings"),
         ({"preset": "llava-mole", "target_modules": ["q_proj"]}, "mixture_modules: "),
+        ({"target_modules": "all_linear"}, "target_modules: 'all_linear' matches nothing; did you mean 'all-linear'"),
+        ({"layers_to_transform": [9]}, "target_modules: 'all-linear' matches nothing that the other settings do not"),
+        (
+            {"modules_to_save": ["multimodal_projector"]},
+            "modules_to_save: 'multimodal_projector' matches nothing; did you mean 'multi_modal_projector'?",
+        ),
     ],
 )
 def test_targets_that_match_nothing_are_errors(given, message):

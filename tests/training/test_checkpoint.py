@@ -17,6 +17,7 @@ import kill_driver
 from mixtune.training import checkpoint as store
 from mixtune.training.checkpoint import CheckpointError
 from mixtune.training.logfile import LOG_FILE, read_log
+from mixtune.training.routing_log import ROUTING_FILE
 from runs import tiny_recipe
 from tolerances import TOL
 
@@ -73,6 +74,15 @@ def test_two_processes_train_as_one_does(driven):
     ]
     assert [r["loss"] for r in logs[0]] == pytest.approx([r["loss"] for r in logs[1]], abs=1e-5)
     assert (together / "checkpoint-12" / "rng_state_1.pth").exists()
+
+
+def test_two_processes_count_their_routing_together(driven):
+    alone, together = (read_log(Path(folder) / ROUTING_FILE) for folder in driven["pair"]["folders"])
+    assert len(alone) == len(together) == 6
+    for left, right in zip(alone, together, strict=True):
+        assert left["step"] == right["step"] and left["tasks"].keys() == right["tasks"].keys()
+        assert left["dead_share"] == pytest.approx(right["dead_share"], abs=1e-4)
+        assert left["entropy"] == pytest.approx(right["entropy"], abs=1e-4)
 
 
 def make_checkpoint(folder, number, recipe=None, fingerprint="f"):

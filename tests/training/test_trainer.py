@@ -1,26 +1,24 @@
 """The training step: the same whatever the accumulation, the auxiliary loss in it, the vision tower at rest."""
 
+import json
+
 import pytest
 import torch
-from transformers import TrainerCallback
 
+from mixtune import record_routing
 from mixtune.data import Encoder, read_samples
+from mixtune.routing.losses import entropy
 from mixtune.training.assemble import build_trainer, group_tasks
+from mixtune.training.logfile import LOG_FILE, read_log
 from mixtune.training.parts import vision_tower
+from mixtune.training.routing_log import ROUTING_FILE
 from mixtune.training.setup import prepare
 from mixtune.training.trainer import RoutingHooks
 from runs import build_tiny, tiny_recipe
+from steps import AUX, SPLITS, Gradients, assert_same, first_gradients
 from tolerances import TOL
 
 OPEN = {"init_weights": False, "lora_dropout": 0.0}  # B random too, so that every part has a gradient at once
-
-
-class Gradients(TrainerCallback):
-    """Keeps the gradients of the first optimizer step."""
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        if state.global_step == 0:
-            self.found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
 def make_trainer(data, folder, *, adapter, dtype="float32", **train):
@@ -34,22 +32,69 @@ def make_trainer(data, folder, *, adapter, dtype="float32", **train):
     return trainer
 
 
-def first_gradients(trainer):
-    trainer.train()
-    return next(c for c in trainer.callback_handler.callbacks if isinstance(c, Gradients)).found
+def lengthen(path):
+    """Give some samples longer answers, so that no two micro-batches weigh the same."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["messages"][1]["content"] += " or red" * (number * number % 5)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
-def assert_same(left, right, dtype=torch.float32):
-    assert left.keys() == right.keys()
-    for name, value in left.items():
-        torch.testing.assert_close(value, right[name], **TOL[dtype], msg=lambda text, name=name: f"{name}: {text}")
+@pytest.mark.parametrize("preset", ["mixlora", "llava-mole"])
+def test_the_auxiliary_loss_is_the_same_for_every_accumulation(tiny_samples, tmp_path, preset):
+    data, found = lengthen(tiny_samples(8)), []
+    for coef in (AUX, AUX, AUX, {"router_aux_loss_coef": 0.0}):
+        micro, steps = SPLITS[len(found) % 3]
+        shape = {"per_device_train_batch_size": micro, "gradient_accumulation_steps": steps, "max_steps": 1}
+        adapter = {"preset": preset, "r": 2, **OPEN, **coef}
+        found.append(first_gradients(make_trainer(data, tmp_path / str(len(found)), adapter=adapter, **shape)))
+    assert_same(found[0], found[1])
+    assert_same(found[0], found[2])
+    changed = [n for n, value in found[3].items() if not torch.allclose(value, found[0][n], **TOL[torch.float32])]
+    assert any("_router_A" in name for name in changed)
+
+
+@pytest.mark.parametrize("preset", ["mixlora", "llava-mole"])
+def test_watching_the_routers_changes_no_bit(tiny_samples, tmp_path, preset):
+    found = []
+    for every in (0, 1, 2):
+        trainer = make_trainer(
+            tiny_samples(8), tmp_path / str(every), adapter=preset, routing_stats_steps=every, max_steps=4
+        )
+        trainer.train()
+        found.append(dict(trainer.model.named_parameters()))
+        lines = read_log(tmp_path / str(every) / ROUTING_FILE)
+        log = read_log(tmp_path / str(every) / LOG_FILE)
+        assert [line["step"] for line in lines] == ([] if every == 0 else [record["step"] for record in log])
+        assert all(("routing" in record) == bool(every) for record in log)
+    assert all(torch.equal(value, other[name]) for other in found[1:] for name, value in found[0].items())
+
+
+def test_the_log_holds_what_the_routers_did_since_the_last_line(tiny_samples, tmp_path):
+    trainer = make_trainer(tiny_samples(12), tmp_path / "run", adapter="mixlora", max_steps=3)
+    with record_routing(trainer.model) as seen:
+        trainer.train()
+    lines, log = (read_log(tmp_path / "run" / name) for name in (ROUTING_FILE, LOG_FILE))
+    assert [line["step"] for line in lines] == [2, 3]
+    windows = (seen.forwards[:4], seen.forwards[4:])  # two micro-batches a step
+    for line, record, forwards in zip(lines, log, windows, strict=True):
+        assert record["routing"] == {name: line[name] for name in ("entropy", "evenness", "dead_share")}
+        assert set(line["tasks"]) == set(record["task_samples"])
+        name = next(name for name in forwards[0].selections if name.endswith("up_proj"))
+        parts = ("indices_a", "indices_b", "probs", "probs_b")
+        found = {part: torch.cat([getattr(each.selections[name], part) for each in forwards]) for part in parts}
+        dead = [1 - len(found[part].unique()) / 16 for part in parts[:2]]
+        assert line["layers"][name]["dead_share"] == pytest.approx(sum(dead) / 2, abs=1e-4)
+        nats = sum(entropy(found[part]).mean().item() for part in parts[2:]) / 2
+        assert line["layers"][name]["entropy"] == pytest.approx(nats, abs=1e-4)
 
 
 @pytest.mark.parametrize("adapter", [{"preset": "mixlora", **OPEN}, {"preset": "lora", **OPEN}, None])
 def test_a_step_is_the_same_for_every_accumulation(tiny_samples, tmp_path, adapter):
     data = tiny_samples(8)
     found = []
-    for micro, steps in ((4, 1), (1, 4), (2, 2)):
+    for micro, steps in SPLITS:
         shape = {"per_device_train_batch_size": micro, "gradient_accumulation_steps": steps, "max_steps": 1}
         trainer = make_trainer(data, tmp_path / f"{micro}", adapter=adapter, **shape)
         constant = trainer.hooks and RoutingHooks(  # an auxiliary loss that no split of the batch changes

@@ -54,6 +54,4 @@ def auxiliary_loss(model: nn.Module) -> Tensor | None:
     A scalar with gradient (under activation checkpointing of either kind too), already weighted, or None if there is
     none. It is handed over once; the next forward drops one that was not taken.
     """
-    hooks = ModelHooks.find(model)
-    loss, hooks.auxiliary = hooks.auxiliary, None
-    return loss
+    return ModelHooks.find(model).take_auxiliary()

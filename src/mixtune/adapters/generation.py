@@ -6,7 +6,7 @@ Shape suffixes: B rows given to `generate`, P positions of their prompt.
 
 from __future__ import annotations
 
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,15 +31,15 @@ REFUSED: dict[str, tuple[Any, str]] = {
 def bind_generate(model: nn.Module) -> None:
     """Put `routed_generate` in the place of `generate` on this one model, and refuse `generate_batch`."""
     if hasattr(model, "generate") and "generate" not in model.__dict__:
-        model.__dict__["generate"] = MethodType(routed_generate, model)
+        model.__dict__["generate"] = partial(routed_generate, model)  # unlike a bound method, it can be pickled
     if hasattr(model, "generate_batch") and "generate_batch" not in model.__dict__:
-        model.__dict__["generate_batch"] = MethodType(routed_generate_batch, model)
+        model.__dict__["generate_batch"] = partial(routed_generate_batch, model)
 
 
 def unbind_generate(model: nn.Module) -> None:
     """Undo `bind_generate`."""
     for name, own in (("generate", routed_generate), ("generate_batch", routed_generate_batch)):
-        if getattr(model.__dict__.get(name), "__func__", None) is own:
+        if getattr(model.__dict__.get(name), "func", None) is own:
             del model.__dict__[name]
 
 

@@ -6,6 +6,7 @@ One `ModelHooks` a model, found in the model's `__dict__` under `ATTRIBUTE`, so 
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from transformers import Cache
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.adapters.loading import check_loaded
 from mixtune.adapters.replay import unwrap_checkpointing, wrap_checkpointing
+from mixtune.routing.auxiliary import AuxiliaryLoss
 from mixtune.routing.cache import adopt, filled, kept_by
 from mixtune.routing.prompts import BatchFacts, GenerationPrompt
 from mixtune.routing.scope import RoutingScope, ScopeHolder
@@ -28,6 +30,7 @@ class ModelHooks:
 
     holder: shared with the model's layers. generation: the prompt of the `generate` that is running. recorders: open
     `record_routing` contexts. auxiliary: loss of the forward just done, until it is taken or the next forward opens.
+    unchecked: adapters with settings from a file whose tensors nobody has looked at yet.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -36,8 +39,9 @@ class ModelHooks:
         self.recorders: list[Any] = []
         self.auxiliary: Tensor | None = None
         self.layers: list[MixtureLinear] = []
-        self.installed = self.unchecked = False
-        self._instances = self._random = False
+        self.installed = False
+        self.unchecked: set[str] = set()
+        self._instances = self._random = self._wanted = False
         self._names = tuple(inspect.signature(type(model).forward).parameters)[1:]
         self._checkpointed: list[nn.Module] = []
 
@@ -98,10 +102,11 @@ class ModelHooks:
         inputs = {**dict(zip(self._names, args, strict=False)), **kwargs}
         if model.training:
             wrap_checkpointing(self._checkpointed, self.holder)
-        if self.unchecked:
-            check_loaded(self.layers)
-            self.unchecked = False
-        self.auxiliary = None
+        refuse_adapter_names(kwargs)
+        for adapter in sorted(self.unchecked):
+            check_loaded(model, adapter)
+            self.unchecked.discard(adapter)
+        self._drop_auxiliary()
         cache = inputs.get("past_key_values") if self._instances else None
         self.holder.scope = RoutingScope(
             facts=BatchFacts.of(inputs, given, self.generation),
@@ -109,9 +114,28 @@ class ModelHooks:
             continues=bool(kept_by(cache)) or filled(cache) > 0,
             training=model.training,
             recording=bool(self.recorders),
+            auxiliary=AuxiliaryLoss(),  # a default made by a class of ours would break a compiled graph
             seed=self._seed(),
         )
         return args, kwargs
+
+    def take_auxiliary(self) -> Tensor | None:
+        """Hand over the auxiliary loss of the forward just done, once."""
+        loss, self.auxiliary = self.auxiliary, None
+        self._wanted = True
+        return loss
+
+    def _drop_auxiliary(self) -> None:
+        """Forget a loss that was not taken; the first time, say what that means."""
+        if self.auxiliary is not None and self.auxiliary.requires_grad and not self._wanted:
+            self._wanted = True
+            warnings.warn(
+                "the mixture's auxiliary loss (router_aux_loss_coef) is not part of the loss: nobody took it after a "
+                "training forward. Use mixtune.training.routed.RoutedTrainer (for TRL mixtune.training.sft."
+                "RoutedSFTTrainer), or add mixtune.auxiliary_loss(model) to your loss",
+                stacklevel=2,
+            )
+        self.auxiliary = None
 
     def close(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Forward hook, called after an exception too (without output then): close the scope, pass on its results."""
@@ -129,6 +153,15 @@ class ModelHooks:
     def _seed(self) -> int:
         """A fresh number from torch's generator (which trainers save and restore) if anything is routed at random."""
         return int(torch.randint(1 << 62, ()).item()) if self._random else 0
+
+
+def refuse_adapter_names(given: dict[str, Any]) -> None:
+    """Raise ValueError if a call's keyword arguments ask for another adapter for each sample (peft's mixed batches)."""
+    if given.get("adapter_names") is not None:
+        raise ValueError(
+            "adapter_names: a batch goes through one choice of adapters; call set_adapter() and run the samples of "
+            "each adapter as a batch of their own"
+        )
 
 
 def _caches(given: Any, output: Any) -> list[Cache]:

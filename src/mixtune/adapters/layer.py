@@ -26,6 +26,16 @@ ROUTERS = (
 )  # fmt: skip
 
 
+class FrozenLinear(nn.Linear):
+    """A linear that does not train, though a loader puts parameters into it that do (as transformers' does)."""
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Take `param` over without gradient."""
+        if param is not None:
+            param.requires_grad_(False)
+        super().register_parameter(name, param)
+
+
 class MixtureLinear(nn.Module, BaseTunerLayer):
     """A linear layer with one or more adapters: y = W x + Σ over active adapters of s·B·M·A x.
 
@@ -58,14 +68,14 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
         config = plan.config
         self.mixture_plan[adapter] = plan
         self.mixture_dropout[adapter] = nn.Dropout(config.lora_dropout) if config.lora_dropout else nn.Identity()
+        if not config.routers_learn:
+            self.frozen_peft_weight_names[adapter] = ROUTERS
         self._add("mixture_A", adapter, self.in_features, plan.rows)
         self._add("mixture_B", adapter, plan.rows, self.out_features)
         if config.init_weights:
             nn.init.zeros_(self.part("mixture_B", adapter).weight)
         if plan.mixed and plan.leader is None:
             self._add_routers(adapter, config)
-        if not config.routers_learn:
-            self.frozen_peft_weight_names[adapter] = ROUTERS
         self._move_adapter_to_device_of_base_layer(adapter)
         self.set_adapter(self.active_adapters)
 
@@ -109,7 +119,9 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
 
     def _add(self, name: str, adapter: str, d_in: int, d_out: int, *, bias: bool = False) -> None:
         # nn.Linear starts as kaiming_uniform(a=sqrt(5)), peft's start for LoRA's A; each row depends on d_in alone.
-        getattr(self, name)[adapter] = nn.Linear(d_in, d_out, bias=bias, dtype=torch.float32)
+        frozen = name in self.frozen_peft_weight_names.get(adapter, ())
+        kind = FrozenLinear if frozen else nn.Linear
+        getattr(self, name)[adapter] = kind(d_in, d_out, bias=bias, dtype=torch.float32)
 
     def _add_routers(self, adapter: str, config: MixtureConfig) -> None:
         width, size = self.in_features, config.size

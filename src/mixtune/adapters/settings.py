@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig
@@ -93,6 +94,26 @@ class MixtureConfig(PeftConfig):
     init_weights: bool = True
     base_shapes: dict[str, list[list[int]]] | None = None
 
+    def __new__(cls, *args: Any, **given: Any) -> MixtureConfig:
+        """Raises ValueError for a field that does not exist. Without a value peft leaves it out, with a warning."""
+        known = [each.name for each in fields(cls)]
+        for name, value in given.items():
+            if name not in known and value not in (None, False, "", [], {}):
+                raise ValueError(
+                    f"{name}: no such field, but it is set to {value!r}{near(name, known)} (an adapter_config.json "
+                    "that has it was written by a newer version, or for another method)"
+                )
+        return super().__new__(cls)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any) -> Any:
+        """The settings in a folder's adapter_config.json; see `PeftConfig`. They remember the folder."""
+        config = super().from_pretrained(pretrained_model_name_or_path, subfolder, **kwargs)
+        folder = Path(pretrained_model_name_or_path, subfolder or "")
+        if isinstance(config, MixtureConfig) and folder.is_dir():
+            config._folder = folder
+        return config
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = MixtureType.MIXTURE
@@ -100,6 +121,7 @@ class MixtureConfig(PeftConfig):
             raise ValueError(f"preset: {self.preset!r} is unknown{near(self.preset, PRESETS)}")
         # A config read from a file states the base it was made for; peft fills in a fresh one while it adapts a model.
         self._made_for_a_base = self.base_shapes is not None
+        self._folder: Path | None = None
         self._fill_in(PRESETS[self.preset])
         self._check()
 
@@ -149,6 +171,19 @@ class MixtureConfig(PeftConfig):
             raise ValueError(f"random_routing: needs context 'instance', got {self.context!r}")
         if self.router_scope == "mlp" and self.router == "conditional":
             raise ValueError("router_scope: 'mlp' needs router 'linear'; factors belong to one linear")
+
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        if isinstance(self.modules_to_save, str):
+            raise ValueError(f"modules_to_save: a list of names is needed; write ['{self.modules_to_save}']")
+        pattern = isinstance(self.target_modules, str) and self.target_modules.lower() != "all-linear"
+        if self.layers_to_transform is not None and pattern:
+            raise ValueError(
+                f"layers_to_transform: does nothing for a pattern; write the layers into {self.target_modules!r}"
+            )
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise ValueError(f"layers_pattern: {self.layers_pattern!r} does nothing without layers_to_transform")
 
     def _check_numbers(self) -> None:
         self._at_least_one("r")

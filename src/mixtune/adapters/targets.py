@@ -9,21 +9,11 @@ from types import SimpleNamespace
 from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
 
+from mixtune.adapters.families import PROJECTORS, TOWERS, outside_language_model
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.adapters.settings import MixtureConfig
 from mixtune.config import near
 
-# Names under which vision-language models of transformers keep what is not the language model.
-TOWERS = (
-    "vision_tower",
-    "vision_model",
-    "vision_encoder",
-    "visual",
-    "image_encoder",
-    "image_newline",
-    "vision_backbone",
-)
-PROJECTORS = ("multi_modal_projector", "mm_projector", "connector", "aligner", "mlp1", "modality_projection", "merger")
 EXCLUDED = rf"(.*\.)?({'|'.join((*TOWERS, *PROJECTORS))})(\..*)?"
 ALL_LINEAR = "all-linear"
 
@@ -49,14 +39,15 @@ def resolve_targets(config: MixtureConfig, model: nn.Module) -> None:
     a target that matches nothing, for a mixture that would be nowhere, and for a base of other shapes.
     """
     linears = linear_names(model)
-    if config.exclude_modules is None and any(re.fullmatch(EXCLUDED, name) for name, _ in model.named_modules()):
-        config.exclude_modules = EXCLUDED
+    if config.exclude_modules is None:
+        config.exclude_modules = _not_the_language_model(model)
     expected = config.base_shapes if config._made_for_a_base else None
     if expected is not None:
         _check_base(config, linears, expected)
     if isinstance(config.target_modules, str) and config.target_modules.lower() == ALL_LINEAR:
         config.target_modules = _all_linear(config, model, linears)
     _check_targets(config, linears)
+    _check_saved_modules(config, model)
     matched = [name for name in linears if check_target_module_exists(config, name)]
     config.base_shapes = _shapes((name, linears[name]) for name in matched)
     if config.mixture_modules and not any(re.fullmatch(config.mixture_modules, name) for name in matched):
@@ -65,12 +56,25 @@ def resolve_targets(config: MixtureConfig, model: nn.Module) -> None:
         )
 
 
+def _not_the_language_model(model: nn.Module) -> str | None:
+    """Pattern of the modules that are left out by default: those with known names, and others outside the language
+    model; None if there are none.
+    """
+    unknown = [name for name in outside_language_model(model) if not re.fullmatch(EXCLUDED, name)]
+    known = any(re.fullmatch(EXCLUDED, name) for name, _ in model.named_modules())
+    patterns = [EXCLUDED] * known + [rf"{re.escape(name)}(\..*)?" for name in unknown]
+    return "|".join(patterns) or None
+
+
 def _all_linear(config: MixtureConfig, model: nn.Module, linears: Iterable[str]) -> list[str]:
     """Last parts of the names of all linears that are not excluded, or the full names where those are not enough."""
     output = getattr(model, "get_output_embeddings", lambda: None)()
     head = next((name for name, module in model.named_modules() if module is output), None)
-    trial = _matching(r".*", config)
+    trial = _matching([], config)
+    trial.target_modules = sorted({name.rpartition(".")[2] for name in linears})  # a pattern would skip layer numbers
     wanted = [name for name in linears if name != head and check_target_module_exists(trial, name)]
+    if not wanted:
+        raise ValueError("target_modules: 'all-linear' matches nothing that the other settings do not leave out")
     trial.target_modules = sorted({name.rpartition(".")[2] for name in wanted})
     short = [name for name in linears if check_target_module_exists(trial, name)]
     return trial.target_modules if short == wanted else wanted
@@ -84,9 +88,17 @@ def _check_targets(config: MixtureConfig, linears: Iterable[str]) -> None:
             continue
         one.exclude_modules = one.layers_to_transform = one.modules_to_save = None
         left_out = sum(bool(check_target_module_exists(one, name)) for name in linears)
-        known = dict.fromkeys(name.rpartition(".")[2] for name in linears)
+        known = dict.fromkeys([*(name.rpartition(".")[2] for name in linears), ALL_LINEAR])
         hint = f" but {left_out} modules that other settings leave out" if left_out else near(target, known)
         raise ValueError(f"target_modules: {target!r} matches nothing{hint}")
+
+
+def _check_saved_modules(config: MixtureConfig, model: nn.Module) -> None:
+    names = [name for name, _ in model.named_modules() if name]
+    for target in config.modules_to_save or ():
+        if not any(name.endswith(target) for name in names):  # as peft matches them
+            known = dict.fromkeys(name.rpartition(".")[2] for name in names if not re.search(r"\.\d+(\.|$)", name))
+            raise ValueError(f"modules_to_save: {target!r} matches nothing{near(target, known)}")
 
 
 def _matching(targets: str | list[str], config: MixtureConfig) -> SimpleNamespace:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
-from peft.tuners.tuners_utils import BaseTuner
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import register_peft_method
 from torch import Tensor, nn
 
 from mixtune.adapters.generation import bind_generate, unbind_generate
-from mixtune.adapters.hooks import ModelHooks
+from mixtune.adapters.hooks import ATTRIBUTE, ModelHooks, refuse_adapter_names
 from mixtune.adapters.layer import MERGING, MERGING_LORA, MixtureLinear
-from mixtune.adapters.loading import check_tensors, mark_unloaded
+from mixtune.adapters.loading import await_tensors, check_file, check_tensors
 from mixtune.adapters.routes import LayerPlan
 from mixtune.adapters.settings import MixtureConfig, MixtureType
 from mixtune.adapters.targets import resolve_targets
@@ -28,24 +30,51 @@ class MixtureModel(BaseTuner):
     target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 (peft's type)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """Add `adapter_name` to `model`; see `BaseTuner`. Raises ValueError before anything is changed."""
+        """Add `adapter_name` to `model`; see `BaseTuner`. Raises ValueError and leaves the model as it was."""
+        self._check_new(model, adapter_name)
         # peft writes what it resolves into the config; a config that is used for two models must not carry it over.
-        self.peft_config[adapter_name] = copy.deepcopy(self.peft_config[adapter_name])
+        # (peft_config is a MixtureConfig throughout; peft declares its base class.)
+        config: Any = copy.deepcopy(self.peft_config[adapter_name])
+        self.peft_config[adapter_name] = config
         self._leaders: dict[tuple[str, str], MixtureLinear] = {}
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
         hooks = ModelHooks.of(model)
-        hooks.install(model)
-        bind_generate(model)
-        if self._awaits_file(self.peft_config[adapter_name]):
-            hooks.unchecked = True
-            for layer in hooks.layers:
-                mark_unloaded(layer, adapter_name)
+        with self._withdrawing(adapter_name):
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
+            hooks.install(model)
+            bind_generate(model)
+            if config._made_for_a_base:
+                hooks.unchecked.add(adapter_name)
+                await_tensors(model, adapter_name)
+                check_file(model, adapter_name, config)
 
-    # peft_config is a MixtureConfig throughout; peft declares its base class.
-    @staticmethod
-    def _awaits_file(config: Any) -> bool:
-        """Whether the config was read from a file for inference, so that the weights are about to be read too."""
-        return config._made_for_a_base and config.inference_mode
+    def _check_new(self, model: nn.Module, adapter: str) -> None:
+        """Raise ValueError if `model` has the adapter already, or something that it does not go with."""
+        layers = [module for module in model.modules() if isinstance(module, MixtureLinear)]
+        plan = next((layer.mixture_plan[adapter] for layer in layers if adapter in layer.mixture_plan), None)
+        if plan is not None:
+            self.peft_config[adapter] = plan.config  # peft has written the new one over it
+            raise ValueError(f"adapter_name: {adapter!r} is on this model already; unload() it or take another name")
+        try:
+            _check_alone(model, layers)
+            _check_name(model, adapter)
+        except ValueError:
+            del self.peft_config[adapter]  # it may be the model's own table
+            raise
+
+    @contextmanager
+    def _withdrawing(self, adapter: str) -> Iterator[None]:
+        """After an error inside, take `adapter` out of the model again."""
+        try:
+            yield
+        except Exception:
+            self.delete_adapter(adapter) if len(self.peft_config) > 1 else self.unload()
+            raise
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """What a PeftModel opens around forward and generate, with their arguments, before it drops its own ones."""
+        refuse_adapter_names(kwargs)
+        yield
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         resolve_targets(peft_config, model)
@@ -91,19 +120,66 @@ class MixtureModel(BaseTuner):
     def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> Any:
         if merge:
             self._check_merge_allowed()
-        hooks = ModelHooks.find(self.model)
+        hooks = ModelHooks.of(self.model)
         super()._unload_and_optionally_merge(False, *args, **kwargs)
         hooks.remove(self.model)
         unbind_generate(self.model)
         return self.model
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        # peft also moves tensors here, which `MixtureLinear` does itself, and takes every module for a linear.
+        setattr(parent, child_name, new_module)
+
+    @classmethod
+    def _get_adapter_state_dict(cls, model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        for name, module in model.named_modules():
+            if isinstance(module, MixtureLinear) and name.endswith(".base_layer"):
+                raise ValueError(
+                    f"saving: {name} lies inside an adapter of another method, so its tensors would have names that "
+                    "no model has; take that adapter off first with unload()"
+                )
+        return super()._get_adapter_state_dict(model, *args, **kwargs)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        check_tensors(model, adapter_name, remapped)
+        unchecked, tuner = ModelHooks.find(model).unchecked, getattr(model, "base_model", None)
+        new = tuner if isinstance(tuner, MixtureModel) and adapter_name in unchecked else None
+        with new._withdrawing(adapter_name) if new else nullcontext():
+            check_tensors(model, adapter_name, remapped)
+        unchecked.discard(adapter_name)
         return remapped
+
+
+def _check_name(model: nn.Module, adapter: str) -> None:
+    """Raise ValueError for a name that peft could not tell from a part of a tensor's name when it writes a file."""
+    inside = re.compile(r"\.(mixture_\w+|modules_to_save)\.")
+    parts = {part for name, _ in model.named_modules() for part in inside.split(name)[0].split(".")}
+    if not adapter or "." in adapter or adapter in parts:
+        raise ValueError(
+            f"adapter_name: {adapter!r} is empty, has a dot or is the name of a module of the model, so its tensors "
+            "could not be told from others; take another name"
+        )
+
+
+def _check_alone(model: nn.Module, layers: list[MixtureLinear]) -> None:
+    """Raise ValueError if `model` has an adapter of another method, which would hide its linears from this one, or if
+    one of ours was put into a model around it or inside it, whose hooks would not know of a second.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer) and not isinstance(module, MixtureLinear):
+            raise ValueError(
+                f"{name} carries an adapter of another method ({type(module).__module__}); merge it first with "
+                "merge_and_unload() or take it off with unload()"
+            )
+    hooks = model.__dict__.get(ATTRIBUTE)
+    if any(hooks is None or layer.holder is not hooks.holder for layer in layers):
+        raise ValueError(
+            f"{type(model).__name__} has layers of an adapter that was given to another model, around it or inside "
+            "it; add this one to the same: add_adapter(name, config) of the PeftModel"
+        )
 
 
 def register() -> None:

@@ -131,6 +131,7 @@ class TrainSettings(Settings):
     Stage "align" trains the projector alone, after `warm_start_steps` contrastive steps without the language
     model; stage "tune" trains the adapter, and the projector with it where `train_projector` is set. Learning
     rates are peak values; the projector's defaults to the other. `max_steps` above 0 overrules the epochs.
+    Routing statistics are taken in one step of `routing_stats_steps`, in none if it is 0.
     """
 
     output_dir: Text
@@ -147,6 +148,7 @@ class TrainSettings(Settings):
     gradient_checkpointing: bool = False
     max_grad_norm: NotNegative = 1.0
     logging_steps: Count = 10
+    routing_stats_steps: CountOrZero = 1
     save_steps: Count = 200
     save_total_limit: Count | None = 2
     seed: CountOrZero = 0

@@ -32,7 +32,7 @@ BYTES_PER_PARAMETER = 12  # a float32 weight and the two float32 moments of Adam
 DISK_MARGIN = 128 * 2**20
 # Fields that may differ between a run and its continuation, because no weight depends on them.
 FREE_FIELDS = frozenset(
-    {"train.output_dir", "train.report_to", "train.save_steps", "train.save_total_limit"}
+    {"train.output_dir", "train.report_to", "train.save_steps", "train.save_total_limit", "train.routing_stats_steps"}
     | {"data.dataloader_num_workers", "data.max_bad"}
 )
 
@@ -178,7 +178,13 @@ def check_same_data(checkpoint: Path, fingerprint: str) -> None:
 
 def begin_anew(folder: Path) -> None:
     """Remove what an earlier run left in its folder: result, weights, card, log, checkpoints; foreign files stay."""
-    for name in (RESULT_FILE, *FINAL_FILES, "train_log.jsonl", RECIPE_FILE):  # first what says "finished"
+    for name in (
+        RESULT_FILE,
+        *FINAL_FILES,
+        "train_log.jsonl",
+        "routing_log.jsonl",
+        RECIPE_FILE,
+    ):  # first what says "finished"
         (folder / name).unlink(missing_ok=True)
     for path in list_checkpoints(folder):
         discard(path)

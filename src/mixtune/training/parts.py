@@ -18,34 +18,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from mixtune.adapters import families
 from mixtune.training.checkpoint import CheckpointError, read_json
 
 RESULT_CARD = "train_result.json"
-VISION_TOWERS = ("vision_tower", "vision_model", "visual", "vision_encoder")
-PROJECTORS = ("multi_modal_projector", "multimodal_projector", "mm_projector", "connector", "merger")
 ADAPTER_FILE = "adapter_model.safetensors"
 PROJECTOR_FILE = "projector.safetensors"
 PROJECTOR_CARD = "projector.json"
 
 
-def _find(model: nn.Module, names: tuple[str, ...], what: str) -> tuple[str, nn.Module]:
-    for path, module in model.named_modules():
-        if path.rpartition(".")[2] in names:
-            return path, module
-    raise ValueError(f"{type(model).__name__} has no {what}: none of its modules is called {', '.join(names)}")
-
-
 def vision_tower(model: nn.Module) -> nn.Module:
-    """The image encoder, found by its module's name. Raises ValueError if there is none."""
-    return _find(model, VISION_TOWERS, "vision tower")[1]
+    """The image encoder, as `families.vision_tower` finds it. Raises ValueError if there is none."""
+    return families.vision_tower(model)[1]
 
 
 def projector(model: nn.Module) -> tuple[str, nn.Module]:
     """(last part of its name, module) of the projector from image features to token embeddings.
 
-    Raises ValueError if there is none.
+    Raises ValueError as `families.projector`, if there is none.
     """
-    path, module = _find(model, PROJECTORS, "projector")
+    path, module = families.projector(model)
     return path.rpartition(".")[2], module
 
 

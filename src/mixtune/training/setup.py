@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, set_seed
 
 from mixtune.adapters import MixtureConfig, auxiliary_loss, router_parameters, trainable_breakdown
+from mixtune.adapters.hooks import ModelHooks
 from mixtune.config import AdapterSettings, Recipe
 from mixtune.training.parts import (
     AlignedProjector,
@@ -78,12 +79,22 @@ def count_parameters(model: PreTrainedModel, recipe: Recipe) -> dict[str, int]:
     return {"factors": 0, "routers": 0, "projector": count, "other": 0}
 
 
-def learning_routers(model: PeftModel) -> dict[str, nn.Parameter]:
-    """Routers to which the task loss can give a gradient by the adapter's settings: a gate or a dense mixture."""
-    config: Any = model.peft_config[model.active_adapter]
-    if config.gate == "none" and config.dense != "always":
-        return {}
-    return {name: weight for name, weight in router_parameters(model).items() if weight.requires_grad}
+def learning_routers(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Trained routers of the active adapters to which, by their settings, the task loss can give a gradient: a gate or
+    a dense mixture is needed. Raises ValueError if `model` carries no mixture.
+    """
+    taught = {
+        adapter
+        for layer in ModelHooks.find(model).layers
+        for adapter in layer.active_adapters
+        if adapter in layer.mixture_plan and _task_teaches(layer.mixture_plan[adapter].config)
+    }
+    routers = router_parameters(model)
+    return {name: weight for name, weight in routers.items() if weight.requires_grad and name.split(".")[-2] in taught}
+
+
+def _task_teaches(config: MixtureConfig) -> bool:
+    return config.gate != "none" or config.dense == "always"
 
 
 def checkpoint_activations(model: nn.Module, *, reentrant: bool = False) -> None:

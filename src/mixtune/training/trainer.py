@@ -21,12 +21,16 @@ from torch import Tensor, nn
 from transformers import ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from mixtune.adapters.families import PROJECTORS
 from mixtune.config import TrainSettings
+from mixtune.routing.prompts import BatchFacts
+from mixtune.routing.scope import RoutingScope
 from mixtune.training import checkpoint as store
 from mixtune.training.callbacks import EpochCallback, LastStepLogs, Progress, RouterWatch
 from mixtune.training.logfile import LOG_FILE, LogWindow, append_record
 from mixtune.training.logits import count_supervised, supervised_loss
-from mixtune.training.parts import PROJECTORS, Trained, vision_tower
+from mixtune.training.parts import Trained, vision_tower
+from mixtune.training.routing_log import RoutingLog, prefixed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,8 @@ class MixtureTrainer(Trainer):
         self._draft: Path | None = None
         for unwanted in (ProgressCallback, PrinterCallback):
             self.remove_callback(unwanted)
-        for callback in (EpochCallback(data.sampler), LastStepLogs(), self.watch, Progress()):
+        self.routing = RoutingLog(data.task_names, every=settings.routing_stats_steps if hooks else 0)
+        for callback in (self.routing, EpochCallback(data.sampler), LastStepLogs(), self.watch, Progress()):
             self.add_callback(callback)
 
     # Data and optimizer
@@ -125,8 +130,10 @@ class MixtureTrainer(Trainer):
         batch = {k: v.to(dtype) if torch.is_floating_point(v) else v for k, v in inputs.items()}
         task_ids_B = batch["task_ids"]
         if not self.trained.routed:
-            batch = {k: v for k, v in batch.items() if k not in ("prompt_mask", "task_ids")}
-        return batch, task_ids_B
+            return {k: v for k, v in batch.items() if k not in ("prompt_mask", "task_ids")}, task_ids_B
+        # The model is not shown the labels, so it is told how many each sample has.
+        facts = RoutingScope(facts=BatchFacts.of(batch, {}, None))
+        return {**batch, "sample_weights": facts.sample_weights(batch["labels"])}, task_ids_B
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Task loss and auxiliary loss of one micro-batch, divided by the window's supervised tokens.
@@ -168,10 +175,11 @@ class MixtureTrainer(Trainer):
             check_finite(window, self.state.global_step)
             record = {"step": self.state.global_step, "epoch": self.state.epoch, "loss": window.pop("loss")}
             record |= {name: logs[name] for name in ("learning_rate", "grad_norm") if name in logs}
-            record |= {**window, "seconds": round(self.seconds, 3)}
+            routing = self.routing.publish(self.folder, self.state.global_step, main=self.is_world_process_zero())
+            record |= {**window, **({"routing": routing} if routing else {}), "seconds": round(self.seconds, 3)}
             if self.is_world_process_zero():
                 append_record(self.folder / LOG_FILE, record)
-            logs = {**logs, "loss": record["loss"]}
+            logs = {**logs, "loss": record["loss"], **prefixed(routing)}
             logs |= {f"task_loss/{task}": value for task, value in record["task_loss"].items()}
         super().log(logs, start_time)
 
@@ -193,6 +201,7 @@ class MixtureTrainer(Trainer):
         name, root = f"checkpoint-{self.state.global_step}", self.folder
         if self.args.world_size > 1:
             self.window.combine(self.accelerator.reduce)
+            self.routing.combine()
         self._draft = root / f"{store.DRAFT}{name}"
         try:
             super()._save_checkpoint(model, trial)
@@ -201,6 +210,7 @@ class MixtureTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if not self.args.should_save:
             self.window.flush()  # its share is in process zero's window now
+            self.routing.statistics.clear()
             return
         (draft / name / store.STATE_FILE).write_text(json.dumps(self._state_beside()), encoding="utf-8")
         shutil.copyfile(root / store.RECIPE_FILE, draft / name / store.RECIPE_FILE)
@@ -213,13 +223,15 @@ class MixtureTrainer(Trainer):
         per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         drawn = self.state.global_step * per_step * self.args.world_size
         sampler = {**self.data.sampler.state_dict(), "epoch": int(self.state.epoch), "drawn": drawn}
-        return {"sampler": sampler, "window": self.window.state_dict(), "seconds": self.seconds}
+        routing = self.routing.statistics.state_dict()
+        return {"sampler": sampler, "window": self.window.state_dict(), "routing": routing, "seconds": self.seconds}
 
     def restore(self, checkpoint: Path) -> None:
         """Take back what `_state_beside` wrote; Trainer restores the rest in `train(resume_from_checkpoint=...)`."""
         state = store.read_json(checkpoint / store.STATE_FILE)
         if self.is_world_process_zero():
             self.window.load_state_dict(state["window"])
+        self.routing.resume(state.get("routing", []), self.args.device, main=self.is_world_process_zero())
         self._seconds_before, self._started = state["seconds"], time.monotonic()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

@@ -32,7 +32,8 @@ CARD = """\
 
 # {preset} adapter for {base}
 
-Converted by mixtune from a released {layout} checkpoint; it computes what the released code computes.
+Converted by mixtune from a released {layout} checkpoint. The adapter computes what the released code computes with the
+tensors that were used; what was left over is named below.
 
 ```python
 import mixtune  # registers the adapter type with peft

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mixtune.adapters.convert.reading import SETTINGS_FILE, ReleasedFiles
+from mixtune.adapters.presets import RELEASED_FLAGS
 from mixtune.adapters.settings import MixtureConfig
 from mixtune.config import near
 
 PROJECTOR = "multi_modal_projector"
-CONDITIONALS = {"input": "none", "input_lora_a_param": "released", "input_lora_a_choice": "choice"}
 NAMES = {"n_selected": "r"}  # of the settings file -> ours, where they differ
 # Settings under which the released code computes something else than METHODS section 1: value that is read, and what
 # any other means.
@@ -71,10 +71,10 @@ def mixlora_settings(files: ReleasedFiles, given: ReleasedSettings) -> Resolved:
             f"n_experts: {SETTINGS_FILE} says {said['n_experts']!r}, the selectors have {settings['num_factors']} rows"
         )
     flag = str(settings["cond_type"])
-    if flag not in CONDITIONALS:
-        raise ValueError(f"cond_type: {flag!r} cannot be converted{near(flag, CONDITIONALS)}")
+    if flag not in RELEASED_FLAGS:
+        raise ValueError(f"cond_type: {flag!r} cannot be converted{near(flag, RELEASED_FLAGS)}")
     values = {name: value for name, value in settings.items() if name != "cond_type"}
-    config = MixtureConfig(preset="mixlora-released", conditional=CONDITIONALS[flag], **values, **_saved(given))
+    config = MixtureConfig(preset="mixlora-released", conditional=RELEASED_FLAGS[flag], **values, **_saved(given))
     return Resolved(config=config, settings=settings, origins=origins)
 
 
