@@ -4,10 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from PIL import Image
+from processors import gemma3_processor, llava_next_processor, paligemma_processor
 
 import tiny
 from mixtune.config import DataSettings, SourceSettings
 from mixtune.data.collate import Collator, Encoder
+from mixtune.data.conversation import render
 from mixtune.data.readers import read_samples
 from mixtune.data.sample import DataError, ImageRef, Message
 from tolerances import TOL
@@ -137,6 +140,57 @@ def test_the_model_takes_a_batch_and_padding_changes_nothing(samples, tiny_llava
             row = encoder.encode(sample)
             alone = model(input_ids=row["input_ids"][None], pixel_values=row["pixel_values"]).logits[0]
             torch.testing.assert_close(together[number, : len(alone)], alone, **TOL[torch.float32])
+
+
+def pictured(sample, folder, *sizes):
+    """The sample with pictures of these sizes, and the pictures."""
+    pictures = [Image.new("RGB", size, (9 * number, 200, 30)) for number, size in enumerate(sizes)]
+    refs = [ImageRef(str(folder / f"{len(sizes)}-{number}.png")) for number in range(len(sizes))]
+    for ref, picture in zip(refs, pictures, strict=True):
+        picture.save(ref.path)
+    turns = (("user", "<image>" * len(sizes) + "what"), ("assistant", "no or yes"))
+    return dataclasses.replace(with_turns(sample, *turns), images=tuple(refs)), pictures
+
+
+@pytest.mark.parametrize("processor", [llava_next_processor, gemma3_processor])
+def test_a_batch_is_the_one_the_processor_makes(samples, processor, tmp_path):
+    """Pictures in other numbers of parts, and token types: what a training batch needs, as the processor has it."""
+    processor = processor()
+    wide, small = (32, 16), (16, 16)
+    mixed, pictures = zip(*(pictured(samples[0], tmp_path, *sizes) for sizes in ((small,), (wide, small))), strict=True)
+    encoder = Encoder(processor)
+    batch = Collator(encoder, tiny.TASKS)(mixed)
+    assert [encoder.measure(sample) for sample in mixed] == batch["attention_mask"].sum(1).tolist()
+    texts = [render(processor, sample).text for sample in mixed]
+    given = {"return_tensors": "pt", "padding": True, "add_special_tokens": False}
+    made = processor(text=texts, images=list(pictures), **given)
+    assert {*made} == {*batch} - {"labels", "prompt_mask", "task_ids"} and len(made) > 3
+    for name, value in made.items():
+        assert torch.equal(batch[name], value), name
+
+
+def test_images_are_marked_in_prompts_and_words_alone_are_not(samples, tmp_path):
+    encoder = Encoder(gemma3_processor())
+    text = dataclasses.replace(with_turns(samples[1], ("user", "what"), ("assistant", "no")), images=())
+    shown = pictured(samples[0], tmp_path, (16, 16))[0]
+    for encode in (encoder.encode_prompt, encoder.encode):
+        assert not encode(text)["token_type_ids"].any()
+        assert encode(shown)["token_type_ids"].sum() == 4
+    batch = Collator(encoder, tiny.TASKS, "left").prompts([text, shown])
+    assert torch.equal(batch["token_type_ids"], (batch["input_ids"] == tiny.VOCABULARY.index("<image>")).long())
+
+
+def test_where_token_types_mark_the_answer(samples, tmp_path):
+    """PaliGemma sees what has type 0 in both directions, so an answer must not have it."""
+    encoder = Encoder(paligemma_processor())
+    sample = pictured(samples[0], tmp_path, (16, 16))[0]
+    encoded, prompt = encoder.encode(sample), encoder.encode_prompt(sample)
+    assert torch.equal(encoded["token_type_ids"], (~encoded["prompt_mask"]).long())
+    assert not prompt["token_type_ids"].any()
+    assert torch.equal(prompt["input_ids"], encoded["input_ids"][encoded["prompt_mask"]])
+    words = encoder.processor.tokenizer.convert_ids_to_tokens(encoded["input_ids"].tolist())
+    assert words == ["<s>", "user:", *["<image>"] * 16, "what", "assistant:", "no", "or", "yes", "</s>"]
+    assert (encoded["labels"] == -100).sum() == len(prompt["input_ids"])  # the processor's own labels are not taken
 
 
 def test_encoding_is_fast_enough_for_thousands_of_samples(samples, processor, monkeypatch):

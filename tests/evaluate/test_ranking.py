@@ -12,7 +12,7 @@ import torch
 
 from mixtune.config import DataSettings, SourceSettings
 from mixtune.data import Encoder, read_samples
-from mixtune.evaluate.forward import check_positions, precise_head, run_prompts
+from mixtune.evaluate.forward import precise_head, run_prompts
 from mixtune.evaluate.questions import Questioner
 from mixtune.evaluate.ranking import greedy_tokens, rank_options
 from routed import adapted
@@ -114,10 +114,3 @@ def test_head_is_exact_within_the_block_only() -> None:
         torch.testing.assert_close(model.lm_head(hidden), wanted, **TOL[torch.float32])
     assert model.lm_head(hidden).dtype == torch.bfloat16
     assert "forward" not in model.lm_head.__dict__
-
-
-def test_models_with_multimodal_positions_are_refused() -> None:
-    model = tiny_llava()[0]
-    model.model.get_rope_index = lambda: None
-    with pytest.raises(ValueError, match="rotary positions"):
-        check_positions(model)

@@ -14,10 +14,13 @@ from torch.nn.functional import pad
 
 from mixtune.config import near
 from mixtune.data.conversation import render
+from mixtune.data.pictures import join_pictures
 from mixtune.data.sample import DataError, ImageRef, Sample, SampleError, image_size, load_image
-from mixtune.data.tokens import IGNORED, Pictures, Tokens, TokenWriter
+from mixtune.data.tokens import IGNORED, TOKEN_TYPES, Pictures, Tokens, TokenWriter
 
-SEQUENCES = {"input_ids": None, "labels": IGNORED, "prompt_mask": 0, "attention_mask": 0}
+SEQUENCES = {
+    "input_ids": None, "labels": IGNORED, "prompt_mask": 0, "attention_mask": 0, **dict.fromkeys(TOKEN_TYPES, 0)
+}  # fmt: skip
 """Tensors with one entry a token, and what fills them up (None: the tokenizer's padding token)."""
 
 
@@ -36,7 +39,8 @@ class Encoder:
 
     def encode(self, sample: Sample) -> dict[str, Tensor]:
         """A sample as `input_ids`, `labels` (-100 where not supervised) and `prompt_mask` (bool, true before the
-        first supervised token), each [T], with what the image processor gives (`pixel_values`, images first).
+        first supervised token), each [T], with the token types of models that take them (`TokenWriter.types`) and
+        what the image processor gives (`pixel_values`, images first).
 
         DataError names the origin: more than `max_length` tokens, images that cannot be read, image tokens
         that do not match the images, a template that the prompt cannot be told from.
@@ -47,15 +51,16 @@ class Encoder:
         ids = torch.tensor(tokens.ids)
         prompt = torch.arange(len(ids)) < int(supervised.int().argmax())
         labels = torch.where(supervised, ids, IGNORED)
-        return {"input_ids": ids, "labels": labels, "prompt_mask": prompt, **pictures.tensors}
+        types = self._writer.types(tokens)
+        return {"input_ids": ids, "labels": labels, "prompt_mask": prompt, **types, **pictures.tensors}
 
     def encode_prompt(self, sample: Sample) -> dict[str, Tensor]:
-        """`input_ids` [T] and pictures of what comes before the last answer, with the generation prompt."""
+        """`input_ids`, token types and pictures of what comes before the last answer, with the generation prompt."""
         pictures = self._pictures(sample)
         rendered = render(self.processor, sample, prompt=True)
         tokens = self._writer.write(rendered, pictures.ids, sample.origin)
         self._check_length(sample, len(tokens.ids), 0)
-        return {"input_ids": torch.tensor(tokens.ids), **pictures.tensors}
+        return {"input_ids": torch.tensor(tokens.ids), **self._writer.types(tokens), **pictures.tensors}
 
     def measure(self, sample: Sample) -> int:
         """Number of tokens of `encode(sample)`, from its text and image sizes. DataError as there."""
@@ -121,7 +126,7 @@ class Collator:
         return self.batch([one | mask for one, mask in zip(encoded, masks, strict=True)], samples)
 
     def batch(self, encoded: Sequence[dict[str, Tensor]], samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Pad and stack encoded samples; pictures are joined along their first dimension."""
+        """Pad and stack encoded samples; pictures are joined as `join_pictures` does."""
         rows = [{**one, "attention_mask": torch.ones_like(one["input_ids"])} for one in encoded]
         names = dict.fromkeys(name for row in rows for name in row)
         batch = {name: self._joined(name, [row[name] for row in rows if name in row]) for name in names}
@@ -129,7 +134,7 @@ class Collator:
 
     def _joined(self, name: str, tensors: list[Tensor]) -> Tensor:
         if name not in SEQUENCES:
-            return torch.cat(tensors)
+            return join_pictures(tensors)
         filler = self.pad_id if SEQUENCES[name] is None else SEQUENCES[name]
         longest = max(len(row_T) for row_T in tensors)
         padded = []

@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mixtune.data.pictures import join_pictures
+from mixtune.data.tokens import TOKEN_TYPES
+
 Model: TypeAlias = Any  # a transformers model, bare or inside peft
 
 
@@ -30,15 +33,6 @@ class PromptPass:
     logits_BV: Tensor
     mask_BT: Tensor
     next_B: Tensor
-
-
-def check_positions(model: Model) -> None:
-    """Raises ValueError if positions are not one number a token (multimodal rotary positions)."""
-    if any(hasattr(module, "get_rope_index") for module in model.modules()):
-        raise ValueError(
-            f"{type(model).__name__}: evaluation takes one position number a token; this one has multimodal "
-            "rotary positions (get_rope_index), for which left-padded batches would be wrong"
-        )
 
 
 @contextmanager
@@ -67,31 +61,57 @@ def precise_head(model: Model) -> Iterator[None]:
 
 
 def run_prompts(model: Model, prompts: Sequence[dict[str, Any]], pad_id: int) -> PromptPass:
-    """One forward over ``prompts`` (each with ``input_ids`` and perhaps ``pixel_values``), padded on the left.
+    """One forward over ``prompts`` as ``Encoder.encode_prompt`` gives them (``input_ids`` and perhaps more), padded on
+    the left.
 
-    Positions are counted over attended tokens, so that a sample has the same ones alone and in any batch.
+    Positions are counted over attended tokens, so that a sample has the same ones alone and in any batch. A model with
+    multimodal rotary positions works them out, and says by how much they lag behind the number of tokens.
     """
     device, dtype = model.device, model.dtype
     ids = [torch.as_tensor(prompt["input_ids"], dtype=torch.long).reshape(-1) for prompt in prompts]
     longest = max(len(row) for row in ids)
-    ids_BT = torch.stack([F.pad(row, (longest - len(row), 0), value=pad_id) for row in ids])
-    mask_BT = torch.stack([F.pad(torch.ones_like(row), (longest - len(row), 0)) for row in ids])
-    pixels = [prompt["pixel_values"] for prompt in prompts if prompt.get("pixel_values") is not None]
-    images = {"pixel_values": torch.cat(pixels).to(device, dtype)} if pixels else {}
+    ids_BT = _padded_left(ids, longest, pad_id)
+    mask_BT = _padded_left([torch.ones_like(row) for row in ids], longest, 0)
+    given = _besides_ids(prompts, longest, dtype)
+    rotary = _rotary(model)
+    if rotary is None:
+        given["position_ids"] = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+    else:
+        rotary.rope_deltas = None  # what it remembers is of another batch
     output = model(
         input_ids=ids_BT.to(device),
         attention_mask=mask_BT.to(device),
-        position_ids=(mask_BT.cumsum(-1) - 1).clamp(min=0).to(device),
         use_cache=True,
         logits_to_keep=1,
-        **images,
+        **{name: value.to(device) for name, value in given.items()},
     )
+    lag = None if rotary is None else rotary.rope_deltas
+    next_B = mask_BT.sum(-1).to(device)
     return PromptPass(
         cache=output.past_key_values,
         logits_BV=output.logits[:, -1].float(),
         mask_BT=mask_BT.to(device),
-        next_B=mask_BT.sum(-1).to(device),
+        next_B=next_B if lag is None else next_B + lag[:, 0].to(device),
     )
+
+
+def _rotary(model: Model) -> Any:
+    """The module that gives each token three positions (Qwen's multimodal rotary ones); None if there is none."""
+    return next((module for module in model.modules() if hasattr(module, "get_rope_index")), None)
+
+
+def _padded_left(rows: Sequence[Tensor], length: int, filler: int) -> Tensor:
+    return torch.stack([F.pad(row, (length - len(row), 0), value=filler) for row in rows])
+
+
+def _besides_ids(prompts: Sequence[dict[str, Any]], length: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Token types [B, T] and pictures of a batch, numbers in the model's dtype."""
+    found = {}
+    for name in dict.fromkeys(name for prompt in prompts for name in prompt if name != "input_ids"):
+        rows = [prompt[name] for prompt in prompts if prompt.get(name) is not None]
+        if rows:
+            found[name] = _padded_left(rows, length, 0) if name in TOKEN_TYPES else join_pictures(rows)
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in found.items()}
 
 
 def select_rows(prompt: PromptPass, rows_N: Tensor) -> PromptPass:
@@ -117,7 +137,7 @@ def continue_prompts(model: Model, prompt: PromptPass, ids_NL: Tensor, mask_NL: 
     output = model(
         input_ids=ids_NL,
         attention_mask=mask_NT,
-        position_ids=positions_NL,
+        position_ids=positions_NL if _rotary(model) is None else positions_NL.expand(3, -1, -1),
         past_key_values=prompt.cache,
         use_cache=True,
     )

@@ -19,7 +19,7 @@ import torch
 from mixtune.data.collate import Encoder
 from mixtune.data.sample import ImageRef, Sample
 from mixtune.evaluate.answering import Answerer
-from mixtune.evaluate.forward import Model, check_positions, precise_head
+from mixtune.evaluate.forward import Model, precise_head
 from mixtune.evaluate.progress import sample_progress
 from mixtune.evaluate.questions import Questioner, check_questions, prompt_of, target_of
 from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
@@ -58,7 +58,6 @@ def evaluate(
     that cannot be read.
     """
     check_questions(samples)
-    check_positions(model)
     groups = dict(groups or {})
     about = {"model": None, "adapter": None, **(about or {})}
     store = SampleStore(out_dir, fingerprint(model, samples, settings, groups), {"settings": settings.model_dump()})
