@@ -21,8 +21,9 @@ from tolerances import TOL
 OPEN = {"init_weights": False, "lora_dropout": 0.0}  # B random too, so that every part has a gradient at once
 
 
-def make_trainer(data, folder, *, adapter, dtype="float32", **train):
+def make_trainer(data, folder, *, adapter, dtype="float32", packing=False, **train):
     recipe = tiny_recipe(data, folder, adapter=adapter, dtype=dtype, max_grad_norm=0.0, **train)
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"packing": packing})})
     model, processor = build_tiny(recipe.model)
     prepared = prepare(model, recipe)
     tasks = group_tasks(read_samples(recipe.data)[0], recipe)
@@ -120,6 +121,30 @@ def test_the_auxiliary_loss_is_weighted_by_the_tokens_of_its_micro_batch(tiny_sa
     record = trainer.window.flush()
     assert record["aux_loss"] == 3.0
     assert set(record["task_loss"]) == {"colour", "yesno"}
+
+
+@pytest.mark.parametrize("over", ["batch", "sample"])
+@pytest.mark.parametrize("preset", ["mixlora", "llava-mole", "lora", None])
+def test_a_packed_step_is_the_padded_step(tiny_samples, tmp_path, preset, over):
+    """Loss of every task, statistics and gradients; samples of different lengths, two micro-batches."""
+    data, found = lengthen(tiny_samples(8)), []
+    adapter = preset and {"preset": preset, "r": 2, "router_aux_loss_coef": 0.5, "router_aux_loss_scope": over, **OPEN}
+    for packing in (False, True):
+        shape = {"per_device_train_batch_size": 4, "max_steps": 1, "logging_steps": 1}
+        trainer = make_trainer(data, tmp_path / str(packing), adapter=adapter, packing=packing, **shape)
+        gradients, (record,) = first_gradients(trainer), read_log(trainer.folder / LOG_FILE)
+        found.append((gradients, {name: record[name] for name in record if name not in ("seconds", "grad_norm")}))
+    assert_same(found[0][0], found[1][0])
+    assert all(value.any() for value in found[0][0].values())
+    padded, packed = (flat(each[1]) for each in found)
+    assert padded == pytest.approx(packed, abs=TOL[torch.float32]["atol"])
+
+
+def flat(record):
+    """A log record with its nested numbers beside the others."""
+    nested = {f"{name}/{key}": each for name in record if isinstance(record[name], dict)
+              for key, each in record[name].items()}  # fmt: skip
+    return {**{name: value for name, value in record.items() if not isinstance(value, dict)}, **nested}
 
 
 def test_recomputed_activations_give_the_same_gradients(tiny_samples, tmp_path):

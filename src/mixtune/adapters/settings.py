@@ -56,8 +56,8 @@ class MixtureConfig(PeftConfig):
     router_aux_loss_scope says over what it is formed: one layer and the "batch"; one layer and each "sample", which
     adds up over micro-batches (samples weighted by their supervised labels); or as "released" (METHODS M3).
     target_modules: "all-linear", names or a regular expression; exclude_modules: the same, by default all that is
-    not the language model, and [] for nothing. mixture_modules: regular expression of the targets that get the mixture, the
-    others get plain LoRA; None means all. init_weights False makes B random too.
+    not the language model, and [] for nothing. mixture_modules: regular expression of the targets that get the
+    mixture, the others get plain LoRA; None means all. init_weights False makes B random too.
     base_shapes is written by mixtune: the shapes the adapter was made for, checked when it is loaded.
 
     Raises ValueError naming the field, its value and the rule it breaks.

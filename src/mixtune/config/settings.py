@@ -64,7 +64,8 @@ class DataSettings(Settings):
 
     With n samples in a task its share of an epoch is proportional to n ("proportional"), to 1 ("equal"), to
     n ** (1 / temperature) ("temperature"), or to `weights[task]` ("weights"). `max_length` counts tokens,
-    those of images included. At most `max_bad` unreadable samples are left out; one more is an error.
+    those of images included. At most `max_bad` unreadable samples are left out; one more is an error. `packing` puts
+    the samples of a micro-batch side by side into one row instead of padding them.
     """
 
     sources: Annotated[tuple[SourceSettings, ...], AfterValidator(_not_empty)]
@@ -72,6 +73,7 @@ class DataSettings(Settings):
     temperature: Positive = 2.0
     weights: dict[str, NotNegative] = Field(default_factory=dict)
     max_length: Count = 1024
+    packing: bool = False
     max_bad: CountOrZero = 0
     dataloader_num_workers: CountOrZero = 0
 

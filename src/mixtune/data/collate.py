@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from mixtune.config import near
 from mixtune.data.conversation import render
+from mixtune.data.packing import pack
 from mixtune.data.pictures import join_pictures
 from mixtune.data.sample import DataError, ImageRef, Sample, SampleError, image_size, load_image
 from mixtune.data.tokens import IGNORED, TOKEN_TYPES, Pictures, Tokens, TokenWriter
@@ -96,7 +97,8 @@ class Encoder:
 class Collator:
     """Samples (or what `Encoder.encode` gave for them) as one padded batch.
 
-    `task_names` gives the number of each task. `padding_side` "right" is for training, "left" for generation.
+    `task_names` gives the number of each task. `padding_side` "right" is for training, "left" for generation. `packed`
+    puts the samples of a batch into one row instead (see `mixtune.data.packing.pack`).
     """
 
     def __init__(
@@ -104,18 +106,20 @@ class Collator:
         encoder: Encoder,
         task_names: Sequence[str],
         padding_side: Literal["right", "left"] = "right",
+        *,
+        packed: bool = False,
     ):
         tokenizer = encoder.processor.tokenizer
         found = (tokenizer.pad_token_id, tokenizer.eos_token_id)
         self.encoder = encoder
-        self.padding_side = padding_side
+        self.padding_side, self.packed = padding_side, packed
         self.pad_id = next((number for number in found if number is not None), 0)
         self.task_numbers = {name: number for number, name in enumerate(task_names)}
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """A batch of `input_ids`, `attention_mask`, `labels` and `prompt_mask` (bool,
         false on padding) [B, T], `task_ids` [B] and the pictures of all samples in
-        order. DataError for an unknown task, or from `encode`.
+        order. DataError for an unknown task, or from `encode`. Packed: see `pack`.
         """
         return self.batch([self.encoder.encode(sample) for sample in samples], samples)
 
@@ -126,11 +130,14 @@ class Collator:
         return self.batch([one | mask for one, mask in zip(encoded, masks, strict=True)], samples)
 
     def batch(self, encoded: Sequence[dict[str, Tensor]], samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """Pad and stack encoded samples; pictures are joined as `join_pictures` does."""
+        """Pad and stack encoded samples, or pack them; pictures are joined as `join_pictures` does."""
+        task_ids = torch.tensor([self._task_number(sample) for sample in samples])
+        if self.packed:
+            return {**pack(encoded), "task_ids": task_ids}
         rows = [{**one, "attention_mask": torch.ones_like(one["input_ids"])} for one in encoded]
         names = dict.fromkeys(name for row in rows for name in row)
         batch = {name: self._joined(name, [row[name] for row in rows if name in row]) for name in names}
-        return {**batch, "task_ids": torch.tensor([self._task_number(sample) for sample in samples])}
+        return {**batch, "task_ids": task_ids}
 
     def _joined(self, name: str, tensors: list[Tensor]) -> Tensor:
         if name not in SEQUENCES:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mixtune.config import Recipe
 from mixtune.data import BadSample, Collator, Encoder, Sample, TaskSampler, fingerprint_samples, fit_samples
 from mixtune.training.arguments import training_arguments
+from mixtune.training.packing import check_packing
 from mixtune.training.setup import Prepared
 from mixtune.training.trainer import MixtureTrainer, RunData
 
@@ -45,8 +46,10 @@ def fit_tasks(
 
 
 def build_trainer(recipe: Recipe, prepared: Prepared, encoder: Encoder, tasks: Tasks) -> MixtureTrainer:
-    """The trainer of a prepared model on these tasks."""
-    collator = Collator(encoder, tasks.names)
+    """The trainer of a prepared model on these tasks. Raises DataError if they are to be packed and cannot be."""
+    collator = Collator(encoder, tasks.names, packed=recipe.data.packing)
+    if recipe.data.packing:
+        check_packing(prepared.trained.model, encoder, tasks.samples)
     return MixtureTrainer(
         trained=prepared.trained,
         args=training_arguments(recipe.train, recipe.data),

@@ -21,7 +21,7 @@ IGNORED = -100  # label of a position that is not supervised, as everywhere in t
 class SupervisedLoss:
     """Loss of each supervised token.
 
-    nll [N]: negative log likelihood in float32, differentiable. rows [N]: the sample of the batch a token belongs to.
+    nll [N]: negative log likelihood in float32, differentiable. rows [N]: the sample a token belongs to.
     """
 
     nll: Tensor
@@ -65,12 +65,15 @@ def head_at(head: nn.Module, keep_BT: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def supervised_loss(model: Any, batch: Mapping[str, Any], head: nn.Module | None = None) -> SupervisedLoss:
+def supervised_loss(
+    model: Any, batch: Mapping[str, Any], head: nn.Module | None = None, owners_BT: Tensor | None = None
+) -> SupervisedLoss:
     """Run `model` on `batch` and return every supervised token's cross-entropy.
 
     `head` is the model's output embedding, asked of the model if not given (a wrapper like
     DistributedDataParallel cannot tell). `batch` holds `labels` [B, T] (kept from the model, so it computes
-    no loss of its own) and the model's inputs. Logits are promoted to float32 before the softmax.
+    no loss of its own) and the model's inputs. `owners` says which sample a position belongs to where rows are packed;
+    otherwise a row is a sample. Logits are promoted to float32 before the softmax.
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     labels_BT = batch["labels"]
@@ -79,4 +82,4 @@ def supervised_loss(model: Any, batch: Mapping[str, Any], head: nn.Module | None
         logits_NV = model(**inputs, use_cache=False).logits
     targets_N = labels_BT[:, 1:][keep_BT[:, :-1]]
     nll_N = F.cross_entropy(logits_NV.float(), targets_N, reduction="none")
-    return SupervisedLoss(nll=nll_N, rows=keep_BT.nonzero()[:, 0])
+    return SupervisedLoss(nll=nll_N, rows=keep_BT.nonzero()[:, 0] if owners_BT is None else owners_BT[keep_BT])

@@ -142,7 +142,7 @@ class MixtureTrainer(Trainer):
         """
         self._still.eval()
         batch, task_ids_B = self._model_inputs(inputs)
-        found = supervised_loss(model, batch, self._head)
+        found = supervised_loss(model, batch, self._head, BatchFacts.of(batch, {}, None).owners())
         n_local = found.nll.numel()
         share = 1.0 / (num_items_in_batch if num_items_in_batch is not None else max(n_local, 1))
         task_loss = found.nll.sum() * share

@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+from mixtune.data import DataError, Encoder, read_samples
+from mixtune.training.packing import check_packing
+from runs import build_tiny, tiny_recipe
+
+
+@pytest.fixture
+def asked(tiny_samples, tmp_path):
+    recipe = tiny_recipe(tiny_samples(6), tmp_path / "run")
+    model, processor = build_tiny(recipe.model)
+    return model, Encoder(processor, 64), read_samples(recipe.data)[0]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_attention_that_keeps_samples_apart_is_accepted(asked, attention):
+    model, encoder, samples = asked
+    model.set_attn_implementation(attention)
+    check_packing(model.train(), encoder, samples)
+    assert model.training
+
+
+def test_attention_that_mixes_samples_is_named(asked):
+    model, encoder, samples = asked
+    forward = model.forward
+
+    def mixing(**inputs):
+        inputs["position_ids"] = torch.arange(inputs["position_ids"].shape[1])[None]
+        return forward(**inputs)
+
+    model.forward = mixing
+    with pytest.raises(DataError, match="attn_implementation 'sdpa' packed samples see each other"):
+        check_packing(model, encoder, samples)
