@@ -5,9 +5,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+import released_files
 from mixtune.cli import app
 from mixtune.config import dump_recipe
+from mixtune.training.parts import load_adapter
 from runs import tiny_recipe
+from tiny import tiny_processor
 
 
 def call(*words):
@@ -88,3 +91,53 @@ def test_a_folder_without_an_adapter_or_runs_is_named(saved_model, tiny_samples,
     assert failed.exit_code == 2 and "adapter_config.json" in failed.output and "Traceback" not in failed.output
     failed = call("report", tmp_path / "none")
     assert failed.exit_code == 2 and "evaluate at least one model" in failed.output
+
+
+def test_check_prints_the_table_and_keeps_what_it_found(saved_model, tmp_path):
+    done = call("check", saved_model, "--examples", 2, "--out", tmp_path / "found")
+    assert done.exit_code == 0, done.output
+    assert "teacher forcing" in done.output and "0 broken" in done.output
+    written = json.loads((tmp_path / "found" / "check.json").read_text())
+    assert written["broken"] == 0 and written["preset"] == "mixlora" and written["dtype"] == "float32"
+
+
+def test_check_leaves_with_status_one_for_a_broken_rule(saved_model, tiny_samples, tmp_path):
+    samples = tiny_samples(6)
+    done = call("check", saved_model, "--preset", "mixlora-released", "--data", samples, "--out", tmp_path / "found")
+    assert done.exit_code == 1, done.output
+    assert "broken other answer tokens" in done.output and str(tmp_path / "found") in done.output.replace("\n", "")
+    assert json.loads((tmp_path / "found" / "check.json").read_text())["broken"] > 3
+
+
+def test_check_leaves_with_status_two_for_what_it_cannot_check(saved_model, tmp_path):
+    for words, told in (
+        (("--preset", "mixlor"), "did you mean 'mixlora'"),
+        (("--data", "pocket/tests"), "is no pocket split"),
+        (("--adapter", tmp_path), "adapter_config.json"),
+        (("--tolerance", "-1"), "tolerance"),
+    ):
+        failed = call("check", saved_model, *words)
+        assert failed.exit_code == 2 and told in failed.output and "Traceback" not in failed.output, failed.output
+
+
+@pytest.mark.parametrize("compare", ["--compare", "--no-compare"])
+def test_convert_makes_an_adapter_that_loads(tmp_path, compare):
+    base = released_files.base()
+    for part in (base, tiny_processor()):
+        part.save_pretrained(tmp_path / "base")
+    source = released_files.write_mole(tmp_path / "released", released_files.mole(base))
+    words = ("convert", source, "--base", tmp_path / "base", "--out", tmp_path / "adapter", compare)
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    assert "preset llava-mole-released" in done.output and f"written to {tmp_path / 'adapter'}" in done.output
+    assert ("checked" in done.output) and json.loads((tmp_path / "adapter" / "conversion.json").read_text())["used"]
+    load_adapter(base, tmp_path / "adapter")
+    again = call(*words)
+    assert again.exit_code == 2 and "exists already" in again.output and "Traceback" not in again.output
+
+
+def test_convert_names_what_it_cannot_read(saved_model, tmp_path):
+    failed = call("convert", tmp_path / "none", "--base", saved_model, "--out", tmp_path / "adapter")
+    assert failed.exit_code == 2 and "none" in failed.output and "Traceback" not in failed.output
+    failed = call("convert", tmp_path, "--base", "no/such", "--no-compare", "--out", tmp_path / "adapter")
+    assert failed.exit_code == 2 and "no/such" in failed.output and "Traceback" not in failed.output

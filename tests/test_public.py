@@ -18,7 +18,7 @@ from mixtune.config import load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("train", "evaluate", "report", "demo", "env", "pocket")
+COMMANDS = ("train", "evaluate", "report", "check", "convert", "demo", "env", "pocket")
 
 
 def shown(*words: str) -> str:

@@ -1,0 +1,10 @@
+"""The command line: `app`, and a module for each group of commands. Each imports what it needs when it is called."""
+
+from mixtune.cli.base import app
+
+# Importing a group registers its commands, in the order that --help lists them.
+# isort: off
+from mixtune.cli import running, answering, checking, converting, pocket
+# isort: on
+
+__all__ = ["answering", "app", "checking", "converting", "pocket", "running"]
