@@ -49,6 +49,15 @@ def test_a_cut_loss_that_is_not_used_costs_nothing():
     assert x.grad.item() == 1.0 and weight.grad is None
 
 
+def test_a_cut_loss_cannot_be_paid_for_in_a_backward_pass_of_its_own():
+    weight, x, auxiliary = torch.tensor([1.0], requires_grad=True), torch.ones(1, requires_grad=True), AuxiliaryLoss()
+    with torch.no_grad():
+        auxiliary.add(KEYS[0], (weight * 2).sum())
+    auxiliary.settle(KEYS[0], (weight * 2).sum(), x).sum().backward()
+    with pytest.raises(ValueError, match="go backward once"):
+        auxiliary.total().backward()
+
+
 def test_the_released_loss_is_formed_over_all_layers():
     """Two layers, one sample: c = (0.75, 0.25), p = (0.5, 0.5) pooled; layer by layer it would be 0.525 on average."""
     auxiliary, p = AuxiliaryLoss(), torch.tensor([[0.6, 0.4]], requires_grad=True)

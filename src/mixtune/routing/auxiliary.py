@@ -26,7 +26,8 @@ class AuxiliaryLoss:
 
     whole: losses with a gradient, weighted. cut: those without one, whose routers will report again when recomputed.
     pooled: by adapter, (c, weighted p), both [S, E], of every router, for the released loss that is formed over all
-    layers. weight: d loss / d aux of `cut`, known once the backward pass has gone through the tap.
+    layers. weight: d loss / d aux of `cut`, known once the backward pass has gone through the tap. unpaid: whether a
+    layer was recomputed before that.
     """
 
     whole: list[Tensor] = field(default_factory=list)
@@ -34,6 +35,7 @@ class AuxiliaryLoss:
     pooled: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
     weight: Tensor | None = None
     pooled_without_gradient: bool = False
+    unpaid: bool = False
 
     def add(self, key: Key, loss: Tensor) -> None:
         """Take one router's weighted loss of the first pass."""
@@ -93,6 +95,11 @@ class _Tap(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:
         # The engine runs what was built last first, so this is done before any layer of the forward is recomputed.
+        if ctx.auxiliary.unpaid:
+            raise ValueError(
+                "auxiliary loss: the backward pass of the task loss is over, and with use_reentrant=True it was the "
+                "only one that reaches the routers; add the auxiliary loss to the task loss and go backward once"
+            )
         ctx.auxiliary.weight = gradient
         return None, torch.zeros_like(gradient), None
 
@@ -108,4 +115,5 @@ class _Inject(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
         weight = ctx.auxiliary.weight
+        ctx.auxiliary.unpaid |= weight is None
         return gradient, None if weight is None else weight.to(gradient.device), None

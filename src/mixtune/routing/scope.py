@@ -36,9 +36,10 @@ class RoutingScope:
 
     facts: what the call said about the batch. cache: the KV cache it was given; continues: whether that was filled
     before. made: the selection of each router, made once in this forward, for recomputation to reuse; keep: those that
-    the KV cache takes on. recorded: the same with probabilities, only if `recording`. auxiliary: one weighted loss for
-    each router that has one. live: what the layers running now share (linears of one MLP); each recomputation has its
-    own, since its tensors belong to another graph; so it is with owed, losses of recomputed routers.
+    the KV cache takes on. recorded: the same with probabilities, only if `recording`. auxiliary: what the routers add
+    to the loss. replaying: whether activation checkpointing runs the forward again. live: what the layers running now
+    share (linears of one MLP), and owed: losses of recomputed routers; each recomputation has its own of these two,
+    since their tensors belong to another graph.
     """
 
     facts: BatchFacts
