@@ -55,7 +55,7 @@ def test_scale(given, scale):
         ({"context": "token"}, "router 'conditional' needs 'instance'"),
         ({"router": "none"}, "context: 'instance' does not go with router 'none'"),
         ({"preset": "llava-mole", "random_routing": True}, "random_routing: needs context 'instance'"),
-        ({"router_scope": "mlp"}, "router_scope: 'mlp' needs router 'linear'"),
+        ({"router_scope": "inputs"}, "router_scope: 'inputs' is unknown; did you mean 'input'"),
         ({"num_factor": 8}, "num_factor: no such field, but it is set to 8; did you mean 'num_factors'?"),
         ({"modules_to_save": "multi_modal_projector"}, "modules_to_save: a list of names is needed; write ['multi_"),
         (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mixtune.adapters.groups import router_name
 from mixtune.adapters.settings import MixtureConfig
 from mixtune.routing.cache import Kept, Key
 from mixtune.routing.cores import ConditionalOptions, ConditionalWeights
@@ -35,7 +36,7 @@ class LayerPlan:
 
     Worked out from these once, since every layer reads them in every forward: block, bank rows of
     one factor (1) or expert (its rank); rows of bank A; scale, s of `MixtureConfig`; key of the
-    router in the scope and the cache (adapter, and name of the linear or of the MLP); instance,
+    router in the scope and the cache (adapter, and name of the linear or of its group); instance,
     whether instances are routed; options, of a conditional router.
     """
 
@@ -55,12 +56,11 @@ class LayerPlan:
     def __post_init__(self) -> None:
         config = self.config
         block = config.r if self.mixed and config.router == "linear" else 1
-        name = self.name.rpartition(".")[0] if config.router_scope == "mlp" else self.name
         worked_out = {
             "block": block,
             "rows": config.size * block if self.mixed else config.r,
             "scale": config.scale,
-            "key": (self.adapter, name),
+            "key": (self.adapter, router_name(self.name, config.router_scope)),
             "instance": self.mixed and config.context == "instance",
             "options": ConditionalOptions(
                 r=config.r, conditional=config.conditional, gate=config.gate, ifs_weight=config.ifs_weight
@@ -81,7 +81,7 @@ def route(layer: MixtureLinear, plan: LayerPlan, x_BTD: Tensor) -> RouterOutput:
             f"{plan.name}: called outside a forward of the model that was given the adapter, so its batch is unknown; "
             "call that model, and checkpoint activations with its own gradient_checkpointing_enable()"
         )
-    shared = plan.instance or config.router_scope == "mlp"
+    shared = plan.instance or config.router_scope != "linear"
     routed = scope.live.get(key) if shared else None
     try:
         if routed is None and plan.instance and config.keep_selection:
@@ -108,6 +108,11 @@ def _decide(layer: MixtureLinear, plan: LayerPlan, x_BTD: Tensor, scope: Routing
     before = scope.made.get(plan.key)
     chosen = None if before is None else (before.indices_a, before.indices_b)
     owner = plan.leader or layer
+    if x_BTD.shape[-1] != owner.in_features:
+        raise ValueError(
+            f"reads {x_BTD.shape[-1]} features before {owner.mixture_plan[plan.adapter].name} chose for its group, "
+            f"whose router reads {owner.in_features}; router_scope 'linear' gives each layer its own router"
+        )
     if plan.config.random_routing:
         routed = _random(plan, x_BTD, scope, before)
     elif plan.config.router == "conditional":
@@ -171,11 +176,6 @@ def _linear(
     owner: MixtureLinear, plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope, chosen: Chosen | None
 ) -> RouterOutput:
     router, config = owner.part("mixture_router_A", plan.adapter), plan.config
-    if x_BTD.shape[-1] != router.in_features:
-        raise ValueError(
-            f"reads {x_BTD.shape[-1]} features before {owner.mixture_plan[plan.adapter].name} chose for its block, "
-            f"whose router reads {router.in_features}; router_scope 'linear' gives each layer its own router"
-        )
     dense = config.dense == "always" or (config.dense == "inference" and not owner.training)
     options = TokenOptions(top_k=config.top_k, gate=config.gate, dense=dense)
     seen = _pooled(plan, x_BTD, scope) if plan.instance else x_BTD

@@ -9,6 +9,7 @@ from typing import Any
 
 from peft import PeftConfig
 
+from mixtune.adapters.groups import ROUTER_SCOPES
 from mixtune.adapters.presets import PRESETS, RELEASED_FLAGS, Preset
 from mixtune.config import near
 from mixtune.routing.cores import CONDITIONALS
@@ -21,7 +22,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "gate": tuple(GATES),
     "pooling": ("prompt", "all"),
     "dense": ("never", "inference", "always"),
-    "router_scope": ("linear", "mlp"),
+    "router_scope": ROUTER_SCOPES,
     "router_aux_loss_scope": ("batch", "sample", "released"),
 }
 
@@ -52,8 +53,9 @@ class MixtureConfig(PeftConfig):
     weighted by their probability ("never", "inference", "always"). pooling: an instance is read on its "prompt" or on
     "all" positions. keep_selection: the prompt's selection holds for the answer (needs pooling "prompt" to be False).
     router_trainable False freezes the routers; random_routing draws selections instead (control). router_scope: one
-    router per "linear" or one per "mlp", shared by its linears. router_aux_loss_coef weights the balance loss,
-    router_aux_loss_scope says over what it is formed: one layer and the "batch"; one layer and each "sample", which
+    router for each "linear", "input" (linears that read the same: q, k, v; gate, up), "mlp" or decoder "layer"; the
+    first linear of the group owns it, reads its input and conditions on its bank.
+    router_aux_loss_coef weights the balance loss, router_aux_loss_scope says over what it is formed: one layer and the "batch"; one layer and each "sample", which
     adds up over micro-batches (samples weighted by their supervised labels); or as "released" (METHODS M3).
     target_modules: "all-linear", names or a regular expression; exclude_modules: the same, by default all that is
     not the language model, and [] for nothing. mixture_modules: regular expression of the targets that get the
@@ -169,8 +171,6 @@ class MixtureConfig(PeftConfig):
             raise ValueError("keep_selection: False needs pooling 'all'; an answer's tokens are no prompt to pool over")
         if self.random_routing and self.context != "instance":
             raise ValueError(f"random_routing: needs context 'instance', got {self.context!r}")
-        if self.router_scope == "mlp" and self.router == "conditional":
-            raise ValueError("router_scope: 'mlp' needs router 'linear'; factors belong to one linear")
 
         self._check_targets()
 
