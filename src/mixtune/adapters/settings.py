@@ -55,8 +55,9 @@ class MixtureConfig(PeftConfig):
     router_trainable False freezes the routers; random_routing draws selections instead (control). router_scope: one
     router for each "linear", "input" (linears that read the same: q, k, v; gate, up), "mlp" or decoder "layer"; the
     first linear of the group owns it, reads its input and conditions on its bank.
-    router_aux_loss_coef weights the balance loss, router_aux_loss_scope says over what it is formed: one layer and the "batch"; one layer and each "sample", which
-    adds up over micro-batches (samples weighted by their supervised labels); or as "released" (METHODS M3).
+    router_aux_loss_coef weights the balance loss; router_aux_loss_scope says over what it is formed: one layer and the
+    "batch"; one layer and each "sample", which adds up over micro-batches (samples weighted by their supervised
+    labels); or as "released" (METHODS M3).
     target_modules: "all-linear", names or a regular expression; exclude_modules: the same, by default all that is
     not the language model, and [] for nothing. mixture_modules: regular expression of the targets that get the
     mixture, the others get plain LoRA; None means all. init_weights False makes B random too.
