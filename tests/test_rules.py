@@ -338,6 +338,20 @@ def test_an_auxiliary_loss_left_out_of_the_loss_changes_nothing(preset, zoo):
             torch.testing.assert_close(found[name], value, **CLOSE)
 
 
+@rule(4)
+def test_an_auxiliary_loss_apart_from_the_task_loss_is_refused_where_it_would_be_lost(preset, zoo):
+    if preset in ("lora", "llava-mole-released"):
+        return  # nothing is balanced; a released loss is refused at once
+    for first, second in ((0, 1), (1, 0)):
+        model = adapted(preset, router_aux_loss_coef=0.1).train()
+        checkpoint_activations(model.get_base_model(), reentrant=True)
+        model.enable_input_require_grads()
+        losses = [model(**batch(zoo)).loss, auxiliary_loss(model)]
+        with pytest.raises(ValueError, match="go backward once"):
+            losses[first].backward()
+            losses[second].backward()
+
+
 # 5. Routers learn
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor
 
 from mixtune import record_routing
-from routed import IMAGE, adapted, batch, prompts, sample
+from routed import IMAGE, PRESETS, adapted, batch, prompts, sample
 from tiny import tiny_llava
 
 GREEDY = {"do_sample": False, "max_new_tokens": 3, "min_new_tokens": 3, "suppress_tokens": [IMAGE]}
@@ -101,3 +101,43 @@ def test_training_batches_and_generation_choose_alike(model, found):
     for name, routed in trained.selections.items():
         assert torch.equal(routed.indices_a, generated.selections[name].indices_a)
         assert torch.equal(routed.indices_b, generated.selections[name].indices_b)
+
+
+class Meanwhile(LogitsProcessor):
+    """Runs something else on the model after the first token."""
+
+    def __init__(self, run):
+        self.run, self.results = run, []
+
+    def __call__(self, input_ids, scores):
+        self.results.append(self.run())
+        return scores
+
+
+def test_other_prompts_in_the_middle_of_generate_are_routed_on_their_own(model, found):
+    options = {**GREEDY, "return_dict_in_generate": True, "output_logits": True}
+    for other in (prompts([sample(2, 17), sample(3, 15)]), prompts([sample(2, 7)])):
+
+        def forward(other=other):
+            with torch.no_grad():
+                return model(**other, use_cache=False).logits
+
+        def write(other=other):
+            return torch.stack(model.generate(**other, **options).logits)
+
+        for run in (forward, write):
+            expected, alone = run(), model.generate(**found, **options)
+            meanwhile = Meanwhile(run)
+            mixed = model.generate(**found, **options, logits_processor=[meanwhile])
+            assert torch.equal(mixed.sequences, alone.sequences)
+            assert all(torch.equal(each, expected) for each in meanwhile.results) and len(meanwhile.results) == 3
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"cache_implementation": "static"}, {"use_cache": False}])
+def test_recording_does_not_disturb_generate(preset, options, found):
+    recorded = adapted(preset)
+    expected = recorded.generate(**found, **GREEDY, **options)
+    with record_routing(recorded) as seen:
+        assert torch.equal(recorded.generate(**found, **GREEDY, **options), expected)
+    assert bool(seen.forwards) == (preset != "lora")

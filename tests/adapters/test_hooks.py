@@ -1,11 +1,16 @@
+import copy
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
 
-from mixtune import get_peft_model, record_routing
+from mixtune import auxiliary_loss, get_peft_model, record_routing
+from mixtune.adapters import router_parameters
 from mixtune.adapters.hooks import ModelHooks
 from mixtune.routing.cache import kept_by
+from mixtune.training.setup import checkpoint_activations
 from routed import adapted, batch, config, randomise, sample
 from tiny import tiny_llava
 
@@ -85,3 +90,65 @@ def test_instance_experts_and_every_gate(found):
             assert torch.isfinite(whole).all()
             one = {key: value[:1] for key, value in found.items()}
             torch.testing.assert_close(model(**one).logits[0, :13], whole[0, :13])
+
+
+def scopes_of(model):
+    """Weak references to the scope of every forward of `model` from now on."""
+    hooks, found = ModelHooks.find(model), []
+    hooks.layers[0].register_forward_pre_hook(lambda *_: found.append(weakref.ref(hooks.holder.scope)))
+    return found
+
+
+@pytest.mark.parametrize("preset", ["mixlora", "llava-mole"])
+@pytest.mark.parametrize("backward", [True, False])
+def test_nothing_of_a_forward_stays_alive(preset, backward, found):
+    """Also where activation checkpointing holds the scope, and where the auxiliary loss is left out of the loss."""
+    model = adapted(preset, router_aux_loss_coef=0.1).train()
+    checkpoint_activations(model.get_base_model())
+    seen = scopes_of(model)
+    for _ in range(3):
+        loss = model(**found).loss
+        if backward:
+            loss.backward()
+        del loss
+    auxiliary_loss(model)
+    gc.collect()
+    assert len(seen) >= 3 and not any(scope() is not None for scope in seen)
+
+
+def test_a_model_is_copied_after_a_forward_with_an_auxiliary_loss(found):
+    model = adapted("llava-mole", router_aux_loss_coef=0.1)
+    model(**found)
+    copied = copy.deepcopy(model)
+    assert auxiliary_loss(copied) is None and auxiliary_loss(model) is not None
+
+
+def test_training_without_knowing_the_prompt_is_refused(found):
+    unknown = {key: value for key, value in found.items() if key != "labels"}
+    model = adapted("mixlora").train()
+    with pytest.raises(ValueError, match="labels: a training forward without labels or prompt_mask"):
+        model(**unknown)
+    model(**unknown, prompt_mask=found["labels"] == -100)
+    with torch.no_grad():
+        model(**unknown)
+    adapted("llava-mole").train()(**unknown)  # tokens are routed on themselves
+    adapted("mixlora", pooling="all").train()(**unknown)
+
+
+def test_results_that_a_hook_has_kept_are_not_overwritten(found):
+    model, kept = adapted("mixlora"), []
+    layer = ModelHooks.find(model).layers[0]
+    layer.base_layer.register_forward_hook(lambda _module, _args, output: kept.append((output, output.clone())))
+    with torch.no_grad():
+        model(**found)
+    assert torch.equal(*kept[0])
+
+
+def test_a_dense_mixture_can_be_balanced(found):
+    """The share of an expert is that of the positions it is first in; that of all is the same for every expert."""
+    model = adapted("llava-mole", dense="always", router_aux_loss_coef=1.0).train()
+    model(**found)
+    loss = auxiliary_loss(model)
+    loss.backward()
+    routers = [weight.grad for weight in router_parameters(model).values()]
+    assert loss.item() != pytest.approx(2.0) and all(grad.abs().max() > 1e-4 for grad in routers)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mixtune import record_routing
-from routed import adapted, batch, sample
+from routed import adapted, batch, config, sample
 
 NAME = "model.language_model.layers.1.mlp.up_proj"
 
@@ -47,3 +47,13 @@ def test_blocks_can_be_nested_and_nothing_is_recorded_outside():
             run(model, 0)
         run(model, 1)
     assert (len(inner.forwards), len(outer.forwards)) == (1, 2)
+
+
+def test_two_active_adapters_are_both_recorded():
+    model = adapted("mixlora")
+    model.add_adapter("second", config("mixlora"))
+    model.base_model.set_adapter(["default", "second"])
+    with record_routing(model) as seen, torch.no_grad():
+        model(**batch([sample(0, 9), sample(1, 12)]))
+    names = set(seen.selections)
+    assert len(names) == 2 * 14 and {name.rpartition(" ")[2] for name in names} == {"(default)", "(second)"}

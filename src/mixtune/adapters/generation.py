@@ -51,15 +51,16 @@ def routed_generate(self: Any, *args: Any, **kwargs: Any) -> Any:
     hooks = ModelHooks.of(self)
     given = {key: kwargs.pop(key) for key in OWN_KEYS if key in kwargs}
     generate = type(self).generate
-    if not hooks.routes_instances() or hooks.generation is not None:  # a draft by this very model keeps the prompt
-        return generate(self, *args, **kwargs)
     named = dict(zip(("inputs", "generation_config"), args, strict=False)) | kwargs
+    outer = hooks.generation
+    if not hooks.routes_instances() or (outer is not None and outer.begins(_ids(named))):
+        return generate(self, *args, **kwargs)  # the second: a draft for the answer that is being written
     _refuse(self, named)
     hooks.generation = _prompt(self, named, given.get("prompt_mask"))
     try:
         return generate(self, *args, **kwargs)
     finally:
-        hooks.generation = None
+        hooks.generation = outer
 
 
 def routed_generate_batch(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -85,10 +86,15 @@ def _refuse(model: nn.Module, named: dict[str, Any]) -> None:
             raise ValueError(f"{name}: {value!r} cannot be used with a mixture: {reason}")
 
 
+def _ids(named: dict[str, Any]) -> Any:
+    """The token ids given to `generate`, under either of their names."""
+    return named.get("inputs") if named.get("inputs") is not None else named.get("input_ids")
+
+
 def _prompt(model: nn.Module, named: dict[str, Any], prompt_mask: Tensor | None) -> GenerationPrompt:
     """The prompt positions of this call."""
-    ids = named.get("inputs") if named.get("inputs") is not None else named.get("input_ids")
-    tokens = named.get("inputs_embeds") if named.get("inputs_embeds") is not None else ids
+    ids, embedded = _ids(named), named.get("inputs_embeds")
+    tokens = ids if embedded is None else embedded
     if tokens is None:  # the library starts from one beginning-of-text token
         return GenerationPrompt(torch.ones(1, 1, dtype=torch.bool))
     if filled(named.get("past_key_values")):  # goes on with the selections that the cache carries
@@ -98,7 +104,7 @@ def _prompt(model: nn.Module, named: dict[str, Any], prompt_mask: Tensor | None)
         mask = _without_padding(model, named, tokens)
     if mask.shape != tokens.shape[:2]:
         raise ValueError(f"prompt_mask: shape {tuple(mask.shape)}, expected {tuple(tokens.shape[:2])} like the inputs")
-    return GenerationPrompt(mask.bool())
+    return GenerationPrompt(mask.bool(), ids if embedded is None else None)
 
 
 def _without_padding(model: nn.Module, named: dict[str, Any], tokens: Tensor) -> Tensor:

@@ -45,6 +45,10 @@ class ModelHooks:
         self._names = tuple(inspect.signature(type(model).forward).parameters)[1:]
         self._checkpointed: list[nn.Module] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over: not the loss of a forward that only the original has made."""
+        return {**self.__dict__, "auxiliary": None}
+
     @classmethod
     def of(cls, model: nn.Module) -> ModelHooks:
         """The hooks of `model`, made if it has none yet (not installed then)."""
@@ -108,11 +112,16 @@ class ModelHooks:
             self.unchecked.discard(adapter)
         self._drop_auxiliary()
         cache = inputs.get("past_key_values") if self._instances else None
+        continues = bool(kept_by(cache)) or filled(cache) > 0
+        prompt = self.generation
+        if prompt is not None and not continues and not prompt.begins(inputs.get("input_ids")):
+            prompt = None  # somebody else's forward, run while `generate` is running
         self.holder.scope = RoutingScope(
-            facts=BatchFacts.of(inputs, given, self.generation),
+            facts=BatchFacts.of(inputs, given, prompt),
             cache=cache,
-            continues=bool(kept_by(cache)) or filled(cache) > 0,
+            continues=continues,
             training=model.training,
+            learning=model.training and torch.is_grad_enabled(),
             recording=bool(self.recorders),
             auxiliary=AuxiliaryLoss(),  # a default made by a class of ours would break a compiled graph
             seed=self._seed(),
@@ -140,8 +149,13 @@ class ModelHooks:
     def close(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Forward hook, called after an exception too (without output then): close the scope, pass on its results."""
         scope, self.holder.scope = self.holder.scope, None
-        if scope is None or output is None:
+        if scope is None:
             return
+        if output is not None:
+            self._pass_on(scope, output)
+        scope.forget()
+
+    def _pass_on(self, scope: RoutingScope, output: Any) -> None:
         if scope.keep:
             for cache in _caches(scope.cache, output):
                 adopt(cache, {key: scope.made[key] for key in scope.keep})

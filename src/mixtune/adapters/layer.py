@@ -88,6 +88,8 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
         y = self.base_layer(x, *args, **kwargs)
         if self._disable_adapters:
             return y
+        if self.base_layer._forward_hooks:
+            y = y.view_as(y)  # somebody may have kept the result, so nothing is added into it in place
         for adapter in self.active_adapters:
             plan = self.mixture_plan.get(adapter)
             if plan is not None:

@@ -21,8 +21,9 @@ from mixtune.routing.scope import RoutingScope
 class ForwardRecord:
     """One forward in which something was routed.
 
-    selections: by name of the linear (or of the MLP, where its linears share a router), detached: indices and gates
-    [B, K] for instances, [B, T, K] for tokens; probs [.., E]. prompt_lengths: [B], positions each instance was read on.
+    selections: by name of the linear (or of the group that shares a router; with several adapters active the adapter's
+    name follows in brackets), detached: indices and gates [B, K] for instances, [B, T, K] for tokens; probs [.., E].
+    prompt_lengths: [B], positions each instance was read on, all of them where none was read for its prompt.
     task_ids: [B] as given to the model, or None. Where samples were packed, B is their number, not that of the rows.
     """
 
@@ -56,7 +57,10 @@ class RoutingRecord:
 
     def add(self, scope: RoutingScope) -> None:
         """Take over what a forward recorded."""
-        selections = {key[1]: routed for key, routed in scope.recorded.items()}
+        several = len({adapter for adapter, _ in scope.recorded}) > 1
+        selections = {
+            f"{name} ({adapter})" if several else name: routed for (adapter, name), routed in scope.recorded.items()
+        }
         first = next(iter(selections.values()))
         self.forwards.append(ForwardRecord(selections, scope.prompt_lengths(first.indices_a), scope.facts.task_ids))
 

@@ -143,11 +143,14 @@ def _weighted_loss(plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope, routed: 
     if not coef or scope.facts.generation is not None or not (scope.training or torch.is_grad_enabled()):
         return None
     mask_BT = None if plan.instance else scope.attended(x_BTD)
+    chosen = routed.indices_a
+    if chosen.shape[-1] == config.size:  # all are used, in proportion: the first choice is what can be out of balance
+        chosen = routed.probs.argmax(-1, keepdim=True)
     if config.router_aux_loss_scope == "batch":
-        return coef * balance_loss(routed.probs, routed.indices_a, mask_BT, config.size)
+        return coef * balance_loss(routed.probs, chosen, mask_BT, config.size)
     count = scope.instances(x_BTD)
     owners = torch.arange(count, device=x_BTD.device) if plan.instance else scope.rows(x_BTD)
-    share_BE, mean_BE = sample_usage(routed.probs, routed.indices_a, mask_BT, owners, count)
+    share_BE, mean_BE = sample_usage(routed.probs, chosen, mask_BT, owners, count)
     if config.router_aux_loss_scope == "released":
         if plan.key not in scope.made:
             scope.auxiliary.pool(plan.adapter, share_BE, coef * mean_BE)

@@ -19,6 +19,11 @@ from torch.autograd import Function
 
 from mixtune.routing.cache import Key
 
+ONCE = (
+    "auxiliary loss: with use_reentrant=True it reaches the routers only in the backward pass that recomputes the "
+    "layers; add it to the task loss and go backward once, on the sum"
+)
+
 
 @dataclass(eq=False)
 class AuxiliaryLoss:
@@ -26,8 +31,8 @@ class AuxiliaryLoss:
 
     whole: losses with a gradient, weighted. cut: those without one, whose routers will report again when recomputed.
     pooled: by adapter, (c, weighted p), both [S, E], of every router, for the released loss that is formed over all
-    layers. weight: d loss / d aux of `cut`, known once the backward pass has gone through the tap. unpaid: whether a
-    layer was recomputed before that.
+    layers. weight: d loss / d aux of `cut`, known from when the backward pass has gone through the tap to its end.
+    paid, unpaid: whether a layer was recomputed after, or before, it was known.
     """
 
     whole: list[Tensor] = field(default_factory=list)
@@ -35,6 +40,7 @@ class AuxiliaryLoss:
     pooled: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
     weight: Tensor | None = None
     pooled_without_gradient: bool = False
+    paid: bool = False
     unpaid: bool = False
 
     def add(self, key: Key, loss: Tensor) -> None:
@@ -68,6 +74,24 @@ class AuxiliaryLoss:
         """Pass y on as it is; its gradient pays for the loss that the first pass reported under `key` without one."""
         return _Inject.apply(y, loss, self) if key in self.cut and loss.requires_grad else y
 
+    def forget(self) -> None:
+        """Drop the losses that hold a graph, after `total`."""
+        self.whole.clear()
+        self.pooled.clear()
+
+    def tap(self, gradient: Tensor) -> None:
+        """Note the weight until the end of the backward pass that is running. Raises ValueError if it is too late."""
+        # The engine runs what was built last first, so this is done before any layer of the forward is recomputed.
+        if self.unpaid:
+            raise ValueError(ONCE)
+        self.weight, self.paid = gradient, False
+        torch.autograd.Variable._execution_engine.queue_callback(self._end)
+
+    def _end(self) -> None:
+        self.weight = None
+        if not self.paid:
+            raise ValueError(ONCE)
+
     def _tapped(self) -> Tensor:
         losses = list(self.cut.values())
         # On the last router's device: with layers on several, the backward pass begins there.
@@ -94,13 +118,7 @@ class _Tap(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:
-        # The engine runs what was built last first, so this is done before any layer of the forward is recomputed.
-        if ctx.auxiliary.unpaid:
-            raise ValueError(
-                "auxiliary loss: the backward pass of the task loss is over, and with use_reentrant=True it was the "
-                "only one that reaches the routers; add the auxiliary loss to the task loss and go backward once"
-            )
-        ctx.auxiliary.weight = gradient
+        ctx.auxiliary.tap(gradient)
         return None, torch.zeros_like(gradient), None
 
 
@@ -115,5 +133,6 @@ class _Inject(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
         weight = ctx.auxiliary.weight
+        ctx.auxiliary.paid |= weight is not None
         ctx.auxiliary.unpaid |= weight is None
         return gradient, None if weight is None else weight.to(gradient.device), None

@@ -20,9 +20,23 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class GenerationPrompt:
-    """The prompt of a running `generate`: mask [B, P] is true where a position is prompt and not padding."""
+    """The prompt of a running `generate`: mask [B, P] is true where a position is prompt and not padding.
+
+    ids: its token ids [B, P]; None where it was given as embeddings.
+    """
 
     mask: Tensor
+    ids: Tensor | None = None
+
+    def begins(self, tokens_BT: Any) -> bool:
+        """Whether token ids begin with this prompt, row by row; those of beams do too. Unknown ones are taken to."""
+        if self.ids is None or not isinstance(tokens_BT, Tensor):
+            return True
+        rows, length = self.ids.shape
+        if tokens_BT.shape[0] % rows or tokens_BT.shape[1] < length:
+            return False
+        repeated = self.ids.repeat_interleave(tokens_BT.shape[0] // rows, dim=0)
+        return torch.equal(tokens_BT[:, :length], repeated.to(tokens_BT.device))
 
     def expand(self, batch: int, length: int) -> Tensor:
         """The mask for a forward over `length` positions from the start, [batch, length]; what follows is answer.
@@ -104,6 +118,12 @@ class BatchFacts:
         _refuse_no_prompt(before_BT, self.labels, owners_BT)
         return before_BT
 
+    @property
+    def prompt_is_known(self) -> bool:
+        """Whether anything but the attention mask says where the prompt ends."""
+        labelled = self.labels is not None and tuple(self.labels.shape) == self.shape
+        return self.prompt_mask is not None or self.generation is not None or labelled
+
     def attended(self) -> Tensor | None:
         """Mask [B, T], false on padding; None means no padding. Raises ValueError if that cannot be known."""
         if self.attention_mask is None:
@@ -111,7 +131,8 @@ class BatchFacts:
         if not isinstance(self.attention_mask, Tensor) or self.attention_mask.dim() != 2:
             kind = getattr(self.attention_mask, "shape", type(self.attention_mask).__name__)
             raise ValueError(
-                f"attention_mask: {kind} does not say which positions are padding; pass prompt_mask [B, T]"
+                f"attention_mask: {kind} does not say which positions are padding; pass one of [B, T], or prompt_mask "
+                "[B, T] where instances are routed, and leave router_aux_loss_coef at 0 where tokens are"
             )
         length = self.shape[1] if self.shape else self.attention_mask.shape[1]
         return self.attention_mask[:, -length:].bool()

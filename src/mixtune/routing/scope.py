@@ -35,17 +35,19 @@ class RoutingScope:
     """One forward.
 
     facts: what the call said about the batch. cache: the KV cache it was given; continues: whether that was filled
-    before. made: the selection of each router, made once in this forward, for recomputation to reuse; keep: those that
-    the KV cache takes on. recorded: the same with probabilities, only if `recording`. auxiliary: what the routers add
-    to the loss. replaying: whether activation checkpointing runs the forward again. live: what the layers running now
-    share (linears of one MLP), and owed: losses of recomputed routers; each recomputation has its own of these two,
-    since their tensors belong to another graph.
+    before. learning: whether it is a training forward with gradient. made: the selection of each router, made once in
+    this forward, for recomputation to reuse; keep: those that the KV cache takes on. recorded: the same with
+    probabilities, only if `recording`. auxiliary: what the routers add to the loss. replaying: whether activation
+    checkpointing runs the forward again. live: what the layers running now share (linears of one group), and owed:
+    losses of recomputed routers; each recomputation has its own of these two, since their tensors belong to another
+    graph.
     """
 
     facts: BatchFacts
     cache: Any = None
     continues: bool = False
     training: bool = False
+    learning: bool = False
     recording: bool = False
     seed: int = 0
     made: dict[Key, Kept] = field(default_factory=dict)
@@ -99,7 +101,15 @@ class RoutingScope:
         return self._segments
 
     def prompt_mask(self, like: Tensor) -> Tensor | None:
-        """Prompt positions as a mask on the device of `like`, [B, T]; None means every position."""
+        """Prompt positions as a mask on the device of `like`, [B, T]; None means every position.
+
+        Raises ValueError if something is to be learnt from answers that nobody tells from their prompts.
+        """
+        if self.learning and not self.facts.prompt_is_known and self.facts.shape is not None:
+            raise ValueError(
+                "labels: a training forward without labels or prompt_mask would be routed on its answers; pass one of "
+                "them to the model (a trainer that keeps the labels to itself needs mixtune.training.routed)"
+            )
         return self._mask("prompt", lambda: self.facts.prompt_positions(self.owners(like)), like)
 
     def attended(self, like: Tensor) -> Tensor | None:
@@ -107,8 +117,11 @@ class RoutingScope:
         return self._mask("attended", self.facts.attended, like)
 
     def prompt_lengths(self, like: Tensor) -> Tensor:
-        """How many positions each instance is read on, [B], on the device of `like`, which has the batch's rows."""
-        shape, mask_BT = self.facts.shape or like.shape[:2], self.prompt_mask(like)
+        """How many positions each instance is read on, [B], on the device of `like`, which has the batch's rows.
+
+        All of them where nobody asked for the prompt: routers of tokens, or those that read everything.
+        """
+        shape, mask_BT = self.facts.shape or like.shape[:2], self._masks.get("prompt")
         mask_BT = torch.ones(shape, dtype=torch.bool, device=like.device) if mask_BT is None else mask_BT
         owners_BT = self.owners(like)
         if owners_BT is None:
@@ -155,6 +168,12 @@ class RoutingScope:
         probs_b = None if routed.probs_b is None else routed.probs_b.detach()
         kept = self.made[key]
         self.recorded[key] = RouterOutput(kept.indices_a, kept.indices_b, kept.gates, routed.probs.detach(), probs_b)
+
+    def forget(self) -> None:
+        """Drop what holds a graph; activation checkpointing keeps the scope, and so would keep the graph for ever."""
+        self.live.clear()
+        self.auxiliary.forget()
+        self._pooled = None
 
     def random(self, salt: int) -> torch.Generator:
         """A generator that depends on this forward and on `salt` alone."""
