@@ -57,7 +57,7 @@ def test_scale(given, scale):
         ({"preset": "llava-mole", "random_routing": True}, "random_routing: needs context 'instance'"),
         ({"router_scope": "inputs"}, "router_scope: 'inputs' is unknown; did you mean 'input'"),
         ({"num_factor": 8}, "num_factor: no such field, but it is set to 8; did you mean 'num_factors'?"),
-        ({"modules_to_save": "multi_modal_projector"}, "modules_to_save: a list of names is needed; write ['multi_"),
+        ({"preset": "mixlora", "num_factors": 0}, "num_factors: must be a whole number of at least 1, got 0"),
         (
             {"target_modules": r".*q_proj", "layers_to_transform": [1]},
             "layers_to_transform: does nothing for a pattern",
@@ -69,6 +69,12 @@ def test_wrong_settings_are_named(given, message):
     with pytest.raises(ValueError) as caught:
         MixtureConfig(**given)
     assert message in str(caught.value)
+
+
+def test_fields_that_a_preset_does_not_use_may_be_set():
+    """The arms of a comparison share a recipe."""
+    assert MixtureConfig(preset="llava-mole", num_factors=16, ifs_weight=2.0, gate="none").size == 3
+    assert MixtureConfig(preset="lora", r=4, num_factors=2, num_experts=3, top_k=5).size == 1
 
 
 def test_a_written_config_is_read_back_equal(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 from peft import PeftConfig
 
+from mixtune.adapters.fields import check_fields
 from mixtune.adapters.groups import ROUTER_SCOPES
 from mixtune.adapters.presets import PRESETS, RELEASED_FLAGS, Preset
 from mixtune.config import near
@@ -120,6 +121,7 @@ class MixtureConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = MixtureType.MIXTURE
+        check_fields({each.name: getattr(self, each.name) for each in fields(self)})
         if self.preset not in PRESETS:
             raise ValueError(f"preset: {self.preset!r} is unknown{near(self.preset, PRESETS)}")
         # A config read from a file states the base it was made for; peft fills in a fresh one while it adapts a model.
@@ -172,12 +174,9 @@ class MixtureConfig(PeftConfig):
             raise ValueError("keep_selection: False needs pooling 'all'; an answer's tokens are no prompt to pool over")
         if self.random_routing and self.context != "instance":
             raise ValueError(f"random_routing: needs context 'instance', got {self.context!r}")
-
         self._check_targets()
 
     def _check_targets(self) -> None:
-        if isinstance(self.modules_to_save, str):
-            raise ValueError(f"modules_to_save: a list of names is needed; write ['{self.modules_to_save}']")
         pattern = isinstance(self.target_modules, str) and self.target_modules.lower() != "all-linear"
         if self.layers_to_transform is not None and pattern:
             raise ValueError(
@@ -187,7 +186,6 @@ class MixtureConfig(PeftConfig):
             raise ValueError(f"layers_pattern: {self.layers_pattern!r} does nothing without layers_to_transform")
 
     def _check_numbers(self) -> None:
-        self._at_least_one("r")
         if self.router == "conditional":
             self._at_least_one("num_factors")
             if self.num_factors < self.r:
@@ -197,10 +195,7 @@ class MixtureConfig(PeftConfig):
             self._at_least_one("top_k")
             if self.top_k > self.num_experts:
                 raise ValueError(f"top_k: {self.top_k} is more than num_experts = {self.num_experts}")
-        if not 0 <= self.lora_dropout < 1:
-            raise ValueError(f"lora_dropout: must lie in [0, 1), got {self.lora_dropout}")
 
     def _at_least_one(self, name: str) -> None:
-        value: Any = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: must be a whole number of at least 1, got {value!r}")
+        if getattr(self, name) < 1:
+            raise ValueError(f"{name}: must be a whole number of at least 1, got {getattr(self, name)}")

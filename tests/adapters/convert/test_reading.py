@@ -56,7 +56,7 @@ def test_code_in_a_pickle_never_runs(tmp_path, form, name, function, code):
     with pytest.raises(ValueError) as caught:
         read_released(folder)
     assert str(path) in str(caught.value)
-    named = "exec" if function is exec else f"{os.name}.system"
+    named = "__builtin__.exec" if function is exec else f"{os.name}.system"
     assert ("bare pickle" if form == "bare" else f"refused: its pickle names {named};") in str(caught.value)
     assert not marker.exists()
 
@@ -136,6 +136,24 @@ def test_files_are_put_together(tmp_path):
     assert len(files.read) == 3 and files.not_read == ("README.md",)
     torch.save({"m.lora_A.0": torch.ones(1) * 2}, tmp_path / "adapter_model.bin")
     with pytest.raises(ValueError, match=rf"adapter_model\.bin and {first} differ about m\.lora_A\.0"):
+        read_released(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.uint16])
+def test_equal_tensors_in_two_files_are_one(tmp_path, dtype):
+    for name in ("a.pt", "b.pt"):
+        torch.save({"x": torch.arange(4.0).to(dtype)}, tmp_path / name)
+    assert read_released(tmp_path).left_over == {"b.pt: x": "the same tensor as in a.pt"}
+    torch.save({"x": torch.ones(4).to(dtype)}, tmp_path / "b.pt")
+    with pytest.raises(ValueError, match=r"b\.pt and a\.pt differ about x"):
+        read_released(tmp_path)
+
+
+@pytest.mark.parametrize("value", [torch.ones(2, device="meta"), torch.ones(2).to_sparse()], ids=["meta", "sparse"])
+def test_tensors_that_cannot_be_compared_are_not_taken_for_one(tmp_path, value):
+    for name in ("a.pt", "b.pt"):
+        torch.save({"x": value}, tmp_path / name)
+    with pytest.raises(ValueError, match=r"b\.pt and a\.pt differ about x"):
         read_released(tmp_path)
 
 

@@ -202,6 +202,7 @@ def test_llava_mole_says_what_it_cannot_carry_over(tmp_path):
 
 
 KEY = f"{made.MIXLORA}layers.1.mlp.up_proj.lora_A.default.3"
+FROZEN = f"{made.MIXLORA}layers.1.mlp.up_proj.weight"
 
 
 def rename(tensors):
@@ -224,6 +225,26 @@ def broken(tensors):
     tensors[KEY] = torch.full_like(tensors[KEY], torch.nan)
 
 
+def too_large(tensors):
+    tensors[KEY] = torch.full_like(tensors[KEY], 1e300, dtype=torch.float64)
+
+
+def without_values(tensors):
+    tensors[KEY] = tensors[KEY].to("meta")
+
+
+def sparse(tensors):
+    tensors[KEY] = tensors[KEY].to_sparse()
+
+
+def frozen_without_values(tensors):
+    tensors[FROZEN] = tensors[FROZEN].to("meta")
+
+
+def frozen_sparse(tensors):
+    tensors[FROZEN] = tensors[FROZEN].to_sparse()
+
+
 def other_base(tensors):
     tensors[KEY.partition("lora")[0] + "weight"] += 0.01
 
@@ -236,7 +257,12 @@ def other_base(tensors):
         (extra_factor, f"no place: {KEY.replace('default.3', 'default.6')}"),
         (misshapen, f"{KEY}: wrong shape: expected [1, 32], found [1, 5]"),
         (whole_numbers, f"{KEY}: expected floating point numbers, found torch.int64"),
-        (broken, f"{KEY}: holds values that are no finite numbers"),
+        (broken, f"{KEY}: holds values that are no finite numbers in float32"),
+        (too_large, f"{KEY}: holds values that are no finite numbers in float32"),
+        (without_values, f"{KEY}: holds a shape without values: it was saved from the meta device"),
+        (sparse, f"{KEY}: expected a dense tensor, found torch.sparse_coo"),
+        (frozen_without_values, f"{FROZEN}: holds a shape without values"),
+        (frozen_sparse, f"{FROZEN}: expected a dense tensor, found torch.sparse_coo"),
         (other_base, f"{made.MIXLORA}layers.1.mlp.up_proj.weight: another base: its weight is"),
         (
             lambda tensors: tensors.pop(f"{made.MIXLORA}mm_projector.bias"),
@@ -255,6 +281,17 @@ def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path, change, message):
         convert_released(source, base, tmp_path / "out")
     assert message in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_float8_files_are_read_as_their_values(tmp_path, batch64, dtype):
+    base = made.base("linear")
+    tensors = {
+        key: value.to(dtype) if "lora_" in key or "cmoa_" in key else value for key, value in made.mixlora(base).items()
+    }
+    convert_released(made.write_mixlora(tmp_path / "released", tensors), base, tmp_path / "out")
+    expected = logits(made.released_mixlora(base, tensors, made.SETTINGS), batch64)
+    torch.testing.assert_close(logits(loaded(tmp_path / "out", "linear"), batch64), expected, **EXACT)
 
 
 @pytest.mark.parametrize(

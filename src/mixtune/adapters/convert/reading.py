@@ -1,30 +1,26 @@
 """Other people's checkpoint files, read without running anything that is in them.
 
-A pickle is a program. torch's own reader for weights runs only the few operations that build tensors and plain data;
-the two classes of `ALLOWED`, which hold values and do nothing, are all that is added to it here.
+A pickle is a program. `check_pickles` lets those through that build tensors and plain data; torch's own reader for
+weights then runs them, and the two classes of `ALLOWED`, which hold values and do nothing, are all that is added to it.
 """
 
 from __future__ import annotations
 
 import re
-import zipfile
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mixtune.adapters.convert.opcodes import ALLOWED, check_pickles
 from mixtune.config import near
 
-ALLOWED = (SimpleNamespace, Namespace)
 SETTINGS_FILE = "cmoa_args.bin"
 TENSOR_FILES = ("pytorch_model*.bin", "adapter_model.bin", "non_lora_trainables.bin", "mm_projector.bin", "*.pt")
 NOT_TENSORS = ("optimizer", "scheduler", "scaler", "rng_state")  # what a trainer keeps in *.pt beside the weights
-LEGACY_MARK = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # what torch.save began a file with before it wrote zips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,26 +52,15 @@ def read_pickle(path: Path) -> Any:
     """What torch.save wrote into `path`; tensors of a zip are mapped, not copied, into memory.
 
     Raises ValueError, naming the file and what its pickle asked for, unless that is tensors, plain data and `ALLOWED`
-    alone; also for a file that torch.save did not write, which is not looked into.
+    alone, whatever other libraries have told torch is safe; also for a file that torch.save did not write.
     """
-    is_zip = zipfile.is_zipfile(path)
-    with path.open("rb") as file:
-        if not is_zip and LEGACY_MARK not in file.read(32):
-            raise ValueError(
-                f"{path}: was not written by torch.save (a bare pickle or a damaged file) and is not read, because "
-                "reading a pickle can run what it names"
-            )
+    is_zip = check_pickles(path)
     try:
         with torch.serialization.safe_globals(list(ALLOWED)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # torch raises pickle's own error, RuntimeError, EOFError and more
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        allowed = ", ".join(f"{each.__module__}.{each.__name__}" for each in ALLOWED)
-        if named:
-            what = f"refused: its pickle names {named[1]}; only tensors, plain data, {allowed} are read"
-        else:
-            what = f"cannot be read: {str(error).strip().splitlines()[-1] if str(error).strip() else error!r}"
-        raise ValueError(f"{path}: {what}") from error
+        said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Check the docu")]
+        raise ValueError(f"{path}: cannot be read: {said[-1].strip() if said else repr(error)}") from error
 
 
 def read_released(source: Path) -> ReleasedFiles:
@@ -99,7 +84,7 @@ def read_released(source: Path) -> ReleasedFiles:
                 left_over[key] = f"of type {type(value).__name__}, not a tensor"
             elif name not in tensors:
                 tensors[name], keys[name], origin[name] = value, key, path.name
-            elif tensors[name].shape == value.shape and torch.equal(tensors[name], value):
+            elif _same(tensors[name], value):
                 left_over[f"{path.name}: {key}"] = f"the same tensor as in {origin[name]}"
             else:
                 raise ValueError(
@@ -112,6 +97,15 @@ def read_released(source: Path) -> ReleasedFiles:
         tensors=tensors, keys=keys, settings=settings, left_over=left_over, read=tuple(sorted(read)),
         not_read=tuple(others) if source.is_dir() else (),
     )  # fmt: skip
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether both hold the same values. Two without values, or two sparse ones, are not known to."""
+    if one.shape != other.shape or any(each.is_meta or each.layout != torch.strided for each in (one, other)):
+        return False
+    # torch compares no float8, which holds one byte a number
+    one, other = (each.float() if each.is_floating_point() and each.itemsize == 1 else each for each in (one, other))
+    return torch.equal(one, other)
 
 
 def _tensor_files(folder: Path) -> list[Path]:

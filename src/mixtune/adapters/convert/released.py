@@ -150,9 +150,14 @@ def _unfit(tensor: Tensor, shape: tuple[int, ...]) -> str:
     """What is wrong with a released tensor, or an empty text."""
     if tuple(tensor.shape) != shape:
         return f"wrong shape: expected {list(shape)}, found {list(tensor.shape)}"
+    if tensor.is_meta:
+        return "holds a shape without values: it was saved from the meta device"
+    if tensor.layout != torch.strided:
+        return f"expected a dense tensor, found {tensor.layout}"
     if not tensor.is_floating_point():
         return f"expected floating point numbers, found {tensor.dtype}"
-    return "" if bool(tensor.isfinite().all()) else "holds values that are no finite numbers"
+    finite = tensor.float().isfinite()  # as it is converted; torch has no isfinite for most float8
+    return "" if bool(finite.all()) else "holds values that are no finite numbers in float32"
 
 
 @torch.no_grad()
@@ -170,7 +175,11 @@ def _check_base(
         checked[found] = "the frozen base's; its shape was compared"
         if list(theirs.shape) != shape:
             mistakes.append(f"{files.keys[found]}: another base: it has {shape} there, found {list(theirs.shape)}")
-        elif not own.is_meta and own.shape == theirs.shape:  # no values to compare, or packed by a quantiser
+        elif own.is_meta or own.shape != theirs.shape:  # no values to compare, or packed by a quantiser
+            continue
+        elif what := _unfit(theirs, own.shape):
+            mistakes.append(f"{files.keys[found]}: {what}")
+        else:
             weight = own.float().to(theirs.device)
             apart = float((weight - theirs.float()).abs().mean() / weight.abs().mean())
             checked[found] = "the frozen base's; its values were compared"
