@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import mixtune.kernels as kernels
+from kernel_inputs import D_IN, D_OUT, EXPERTS, make_routed, make_tensors
 from mixtune.kernels import choose_path, mixture_linear, mixture_linear_reference
 from mixtune.kernels.factored import Gathered, Paired
 from mixtune.kernels.tokens import Crossed, Grouped, Masked
 from mixtune.routing.routers import RouterOutput
 from tolerances import TOL
 
-D_IN, D_OUT, EXPERTS, CHOSEN = 12, 10, 6, 3
 PATHS = {
     "paired": (Paired, False),
     "gathered": (Gathered, False),
@@ -34,31 +34,9 @@ def tokens(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     yield by_token
 
 
-def make_routed(shape: tuple[int, int], tokens: bool, dtype: torch.dtype, seed: int = 0) -> RouterOutput:
-    """Distinct random choices, with every expert but two left out for some inputs, and gates of both signs."""
-    generator = torch.Generator().manual_seed(seed)
-    lead = shape if tokens else shape[:1]
-    draws = torch.rand(2, *lead, EXPERTS, generator=generator)
-    draws[..., 4] = -1.0  # an expert nobody chooses
-    a, b = draws.argsort(-1, descending=True)[..., :CHOSEN]
-    gates = torch.randn(*lead, CHOSEN, generator=generator).to(torch.promote_types(dtype, torch.float32))
-    probs = torch.rand(*lead, EXPERTS, generator=generator)
-    return RouterOutput(a, a if tokens is True else b, gates.requires_grad_(), probs)
-
-
 def own_expert(indices: Tensor, tokens: bool) -> tuple[Tensor, Tensor]:
     """Indices for both sides; a path for crossed pairs is told of equal ones by another tensor."""
     return indices, indices.clone() if tokens == "crossed" else indices
-
-
-def make_tensors(shape: tuple[int, int], rows: int, dtype: torch.dtype) -> list[Tensor]:
-    """base, x (base's dtype) and the two banks (float32 or wider)."""
-    generator = torch.Generator().manual_seed(1)
-    sizes = [(*shape, D_OUT), (*shape, D_IN), (rows, D_IN), (D_OUT, rows)]
-    wide = torch.promote_types(dtype, torch.float32)
-    dtypes = [dtype, dtype, wide, wide]
-    drawn = [torch.randn(size, generator=generator) for size in sizes]
-    return [each.to(kind).requires_grad_() for each, kind in zip(drawn, dtypes, strict=True)]
 
 
 def results(function, tensors: list[Tensor], routed: RouterOutput | None, block: int) -> list[Tensor]:

@@ -6,6 +6,7 @@ Shape suffixes as in `factored.py`.
 import torch
 from torch import Tensor
 
+from mixtune.kernels.decoding import add_one, is_decoding, one_token
 from mixtune.kernels.factored import ExpertsPlan, Gathered, Paired, Plain, Plan, RowsPlan
 from mixtune.kernels.reference import mixture_linear_reference
 from mixtune.kernels.tokens import Crossed, Grouped, Masked
@@ -58,6 +59,9 @@ def mixture_linear(
     in_place = not torch.compiler.is_compiling() and _fresh(base_BTO)
     tensors = (base_BTO, x_BTD, bank_a_JD, bank_b_OJ)
     with full_precision(base_BTO):
+        if is_decoding(x_BTD):
+            w_BJ = one_token(x_BTD, bank_a_JD, routed, block, base_BTO.dtype)
+            return add_one(base_BTO, w_BJ, bank_b_OJ, scale, in_place)
         if routed is None:
             return Plain.apply(*tensors, Plan(scale=scale, in_place=in_place))
         chosen = routed.indices_a.shape[-1] * block
