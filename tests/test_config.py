@@ -252,3 +252,38 @@ def test_adapter_settings_have_every_field_of_the_method_that_a_user_sets():
     kept_by_the_method = {field.name for field in dataclasses.fields(PeftConfig)} | {"base_shapes"}
     own = {field.name for field in dataclasses.fields(MixtureConfig)} - kept_by_the_method
     assert set(AdapterSettings.model_fields) == own
+
+
+@pytest.mark.parametrize("written, value", [
+    ("10GB", 10**10), ("1.5 TiB", 3 * 2**39), ("512 mb", 512 * 10**6), ("2000", 2000), ("'77'", 77),
+])  # fmt: skip
+def test_sizes_are_read_in_words(write, written, value):
+    recipe = load_recipe(write(GOOD.replace("adapter:", f"  feature_cache_limit: {written}\nadapter:")))
+    assert recipe.data.feature_cache_limit == value
+    assert load_recipe(write(dump_recipe(recipe))) == recipe
+
+
+@pytest.mark.parametrize("written, words", [
+    ("10 gigs", "'10 gigs' is no size; write a number of bytes, or one with kB, MB, GB or TB"),
+    ("-1GB", "'-1GB' is no size"),
+    ("0", "0 is wrong: input should be greater than or equal to 1"),
+])  # fmt: skip
+def test_what_is_no_size_is_refused(write, written, words):
+    (mistake,) = mistakes_of(write(GOOD.replace("adapter:", f"  feature_cache_limit: {written}\nadapter:")))
+    assert mistake.startswith("recipe.yaml:7: data.feature_cache_limit: ") and words in mistake
+
+
+@pytest.mark.parametrize("written, value", [
+    ("true", True), ("false", False), ("on", True), ("off", False), ("features", "features"), ("./off", "./off"),
+])  # fmt: skip
+def test_a_switch_is_never_a_folder(write, written, value):
+    recipe = load_recipe(write(GOOD.replace("adapter:", f"  feature_cache: {written}\nadapter:")))
+    assert recipe.data.feature_cache is value or recipe.data.feature_cache == value == written
+
+
+def test_a_feature_cache_encodes_one_picture_at_a_time(write):
+    text = GOOD.replace("adapter:", "  feature_cache: features\nadapter:")
+    assert load_recipe(write(text)).data.feature_cache == "features"
+    assert load_recipe(write(text), ["vision_batch_size=1"]).train.vision_batch_size == 1
+    (mistake,) = mistakes_of(write(text), ["vision_batch_size=8"])
+    assert "train.vision_batch_size: 8, but data.feature_cache encodes one picture at a time" in mistake

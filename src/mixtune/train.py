@@ -16,6 +16,7 @@ from mixtune.training import checkpoint as store
 from mixtune.training.arguments import check_names
 from mixtune.training.assemble import Tasks, build_trainer, fit_tasks
 from mixtune.training.dryrun import rehearse
+from mixtune.training.features import fill_features, plan_features
 from mixtune.training.finish import save_run
 from mixtune.training.loading import load_model, meta_model
 from mixtune.training.logfile import LOG_FILE, truncate_log
@@ -70,13 +71,16 @@ def train(recipe: Recipe, *, resume: bool = True, dry_run: bool = False) -> Trai
     prepared = prepare(base, recipe)
     say(*model_lines(recipe, prepared.parameters, frozen), *budget_lines(recipe, spent))
     store.check_disk(folder, parameters=prepared.total, checkpoints=spent.checkpoints(recipe))
+    features = plan_features(recipe, prepared.trained.model, encoder, tasks.samples)
 
     start_folder(folder, recipe, checkpoint, resume)
     if recipe.train.warm_start_steps and recipe.train.stage == "align" and not checkpoint:
         set_seed(recipe.train.seed)
         losses = warm_start_projector(base, processor, tasks.samples, recipe.train)
         say(f"warm start loss {losses[0]:.3f} → {losses[-1]:.3f} without the language model")
-    trainer = build_trainer(recipe, prepared, encoder, tasks)
+    if features:
+        fill_features(features, recipe, prepared.trained.model, encoder, say)
+    trainer = build_trainer(recipe, prepared, encoder, tasks, features.store if features else None)
     run_steps(trainer, prepared, checkpoint)
     return finish(trainer, recipe, prepared, tasks)
 

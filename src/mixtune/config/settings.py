@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -20,6 +21,27 @@ def _not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
     return value
 
 
+def _no_switch(value: str) -> str:
+    # YAML 1.2 leaves these words alone. They are not the name of a folder but the bool that pydantic reads in them.
+    if value.lower() in ("on", "off", "yes", "no"):
+        raise ValueError(f"'{value}' is a switch")
+    return value
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def _as_bytes(value: Any) -> Any:
+    """A size in words ("10GB", "1.5 TiB") as a number of bytes."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", value.strip())
+    if found is None or found[2].upper() not in _UNITS:
+        raise ValueError(f"'{value}' is no size; write a number of bytes, or one with kB, MB, GB or TB ('10GB')")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -27,6 +49,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+Bytes = Annotated[int, BeforeValidator(_as_bytes), Field(ge=1)]
 
 
 class Settings(BaseModel):
@@ -76,6 +99,8 @@ class DataSettings(Settings):
     packing: bool = False
     max_bad: CountOrZero = 0
     dataloader_num_workers: CountOrZero = 0
+    feature_cache: bool | Annotated[Text, AfterValidator(_no_switch)] = False
+    feature_cache_limit: Bytes = 10 * 10**9
 
     @model_validator(mode="after")
     def _weights_fit(self) -> DataSettings:
@@ -133,7 +158,8 @@ class TrainSettings(Settings):
     Stage "align" trains the projector alone, after `warm_start_steps` contrastive steps without the language
     model; stage "tune" trains the adapter, and the projector with it where `train_projector` is set. Learning
     rates are peak values; the projector's defaults to the other. `max_steps` above 0 overrules the epochs.
-    Routing statistics are taken in one step of `routing_stats_steps`, in none if it is 0.
+    Routing statistics are taken in one step of `routing_stats_steps`, in none if it is 0. The frozen vision tower sees
+    `vision_batch_size` pictures at a time (default: all of a batch; one with data.feature_cache).
     """
 
     output_dir: Text
@@ -147,6 +173,7 @@ class TrainSettings(Settings):
     max_steps: Annotated[int, Field(ge=-1)] = -1
     per_device_train_batch_size: Count = 16
     gradient_accumulation_steps: Count = 1
+    vision_batch_size: Count | None = None
     gradient_checkpointing: bool = False
     max_grad_norm: NotNegative = 1.0
     logging_steps: Count = 10
@@ -176,4 +203,14 @@ class Recipe(Settings):
             raise ValueError("adapter: missing; train.stage 'tune' trains one (`adapter: {preset: mixlora}`)")
         if self.train.stage == "align" and self.adapter is not None:
             raise ValueError("adapter: train.stage 'align' trains the projector alone; remove this section")
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_fit(self) -> Recipe:
+        at_once = self.train.vision_batch_size
+        if self.data.feature_cache and at_once not in (None, 1):
+            raise ValueError(
+                f"train.vision_batch_size: {at_once}, but data.feature_cache encodes one picture at a time; remove one "
+                "of the two, or set this one to 1"
+            )
         return self

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from mixtune.config import Recipe
 from mixtune.data import BadSample, Collator, Encoder, Sample, TaskSampler, fingerprint_samples, fit_samples
+from mixtune.data.features import FeatureCollator, FeatureStore
 from mixtune.training.arguments import training_arguments
 from mixtune.training.packing import check_packing
 from mixtune.training.setup import Prepared
+from mixtune.training.tower import split_tower
 from mixtune.training.trainer import MixtureTrainer, RunData
 
 
@@ -45,15 +47,24 @@ def fit_tasks(
     return group_tasks(fit, recipe)
 
 
-def build_trainer(recipe: Recipe, prepared: Prepared, encoder: Encoder, tasks: Tasks) -> MixtureTrainer:
-    """The trainer of a prepared model on these tasks. Raises DataError if they are to be packed and cannot be."""
+def build_trainer(
+    recipe: Recipe, prepared: Prepared, encoder: Encoder, tasks: Tasks, features: FeatureStore | None = None
+) -> MixtureTrainer:
+    """The trainer of a prepared model on these tasks; `features` holds what the vision tower made of their pictures.
+
+    Raises DataError if samples are to be packed and cannot be.
+    """
     collator = Collator(encoder, tasks.names, packed=recipe.data.packing)
     if recipe.data.packing:
         check_packing(prepared.trained.model, encoder, tasks.samples)
+    collate = FeatureCollator(collator, features) if features else collator
+    at_once = 1 if features else recipe.train.vision_batch_size
+    if at_once:
+        split_tower(prepared.trained.model, at_once)
     return MixtureTrainer(
         trained=prepared.trained,
         args=training_arguments(recipe.train, recipe.data),
         settings=recipe.train,
-        data=RunData(samples=tasks.samples, collator=collator, sampler=tasks.sampler, task_names=tasks.names),
+        data=RunData(samples=tasks.samples, collator=collate, sampler=tasks.sampler, task_names=tasks.names),
         hooks=prepared.hooks,
     )

@@ -33,7 +33,7 @@ DISK_MARGIN = 128 * 2**20
 # Fields that may differ between a run and its continuation, because no weight depends on them.
 FREE_FIELDS = frozenset(
     {"train.output_dir", "train.report_to", "train.save_steps", "train.save_total_limit", "train.routing_stats_steps"}
-    | {"data.dataloader_num_workers", "data.max_bad"}
+    | {"data.dataloader_num_workers", "data.max_bad", "data.feature_cache_limit"}
 )
 
 

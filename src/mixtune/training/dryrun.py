@@ -21,6 +21,7 @@ from mixtune.data import BadSample, Encoder, ImageRef, Message, Sample, read_sam
 from mixtune.training import checkpoint as store
 from mixtune.training.architectures import build_twin, find_architecture, known_names
 from mixtune.training.assemble import Tasks, build_trainer, fit_tasks, group_tasks
+from mixtune.training.features import plan_features
 from mixtune.training.finish import run_metrics
 from mixtune.training.loading import MODEL_BUILDERS, ModelError, load_model, local_config, meta_model, torch_dtype
 from mixtune.training.plan import budget, budget_lines, data_lines, model_lines
@@ -82,7 +83,8 @@ def shortened(recipe: Recipe, folder: str, *, twin: bool) -> Recipe:
         }
     )
     length = min(recipe.data.max_length, TWIN_LENGTH) if twin else recipe.data.max_length
-    data = recipe.data.model_copy(update={"max_length": length, "dataloader_num_workers": 0})
+    short = {"max_length": length, "dataloader_num_workers": 0, "feature_cache": False}
+    data = recipe.data.model_copy(update=short)
     return recipe.model_copy(update={"train": train, "data": data})
 
 
@@ -99,6 +101,7 @@ def rehearse(recipe: Recipe, say: Callable[..., None]) -> dict[str, Any]:
     assert sizes is not None  # a twin has a row in the table
     frozen = sum(weight.numel() for weight in sizes.parameters())
     prepared = prepare(base, recipe)
+    plan_features(recipe, prepared.trained.model, Encoder(processor, recipe.data.max_length), tasks.samples)
     say(*model_lines(recipe, prepared.parameters if is_real else count_parameters(sizes, recipe), frozen))
     if found:
         say(*data_lines([sample.task for sample in found[0]], recipe))
