@@ -4,11 +4,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   ?= full
+BENCH  ?= layer step decode data
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint align clean
+.PHONY: help setup demo test lint bench align clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -32,10 +33,13 @@ test: $(READY) ## the whole test suite, under ten minutes on two cores
 	$(BIN)/python -m pytest
 
 lint: $(READY) ## ruff, the type checker, and the tests of size and of imports
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_house.py
+
+bench: $(READY) ## time and memory beside peft's LoRA and the released computation (BENCH=layer: that one alone; about half an hour)
+	@for name in $(BENCH); do $(BIN)/python -m benchmarks $$name || exit 1; done
 
 align: $(READY) ## make the pocket projector again (stage 1; about half an hour) as it is kept in the repository
 	$(BIN)/mixtune train recipes/pocket/align.yaml

@@ -85,7 +85,8 @@ def down_grads(ctx: Context, dz_NJ: Tensor, x_BTD: Tensor, bank_JD: Tensor) -> t
     """Gradients of x and of the A bank, each if asked for and in its own dtype."""
     d_x = d_bank = None
     if ctx.needs_input_grad[1]:
-        d_x = torch.mm(dz_NJ, bank_JD).view(x_BTD.shape).to(ctx.dtypes[0])
+        # Not a view of a product of matrices: autograd adds other gradients of x into this one in place.
+        d_x = torch.matmul(dz_NJ.view(*x_BTD.shape[:-1], dz_NJ.shape[1]), bank_JD).to(ctx.dtypes[0])
     if ctx.needs_input_grad[2]:
         d_bank = torch.mm(dz_NJ.t(), flat(x_BTD)).to(ctx.dtypes[1])
     return d_x, d_bank

@@ -1,0 +1,1 @@
+"""Benchmarks of mixtune beside its peers: `python -m benchmarks NAME`. See README.md."""

@@ -1,0 +1,151 @@
+"""The benchmarks run at tiny sizes and count and compare as they say; the peer made here computes the same function."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from benchmarks import __main__ as command
+from benchmarks import layer
+from benchmarks.harness import Case, measure
+from benchmarks.memory import watch_memory
+from benchmarks.models import OneLinear, trained, with_mixture
+from benchmarks.options import Settings
+from benchmarks.results import Target, moved, verdicts
+from tolerances import TOL
+
+MODEL = ("--layers", "1", "--vocabulary", "32", "--dtypes", "float32", "--no-memory")
+TINY = {
+    "layer": ("--widths", "16", "--length", "8", "--factors", "16", "--dtypes", "bfloat16", "--no-memory"),
+    "step": (*MODEL, "--lengths", "8", "--tokens", "16", "--factors", "16"),
+    "decode": (*MODEL, "--batches", "2", "--prompt", "4", "--answer", "2"),
+    "data": ("--batch", "2", "--side", "28", "--width", "64", "--question", "3", "--memory"),
+}
+
+
+def run(name: str, folder: Path, *more: str) -> str:
+    shown = io.StringIO()
+    common = ("--rounds", "2", "--seconds", "0", "--threads", "1", "--out", str(folder))
+    words = [name, *TINY[name], *common, "--ratios", str(folder / "ratios.json"), *more]
+    assert command.main(words, Console(file=shown, width=200)) == 0, shown.getvalue()
+    return shown.getvalue()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_benchmark_prints_and_writes_every_arm_and_compares_with_what_is_stored(name: str, tmp_path: Path) -> None:
+    shown = run(name, tmp_path, "--store")
+    result = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    stored = json.loads((tmp_path / "ratios.json").read_text(encoding="utf-8"))[name]["ratios"]
+    assert result["environment"]["torch"] == torch.__version__
+    assert result["environment"]["threads"] == "1"
+    assert len(stored) == len(result["cases"]) == 1
+    for case, ratios in zip(result["cases"], stored.values(), strict=True):
+        assert case["dtype"] in ("float32", "bfloat16")
+        assert case["arms"].keys() == ratios.keys()
+        assert ratios[case["reference"]]["time"] == 1.0
+        for arm, measured in case["arms"].items():
+            assert arm in shown
+            assert all(len(rounds) == 2 and min(rounds) >= 0 for rounds in measured["seconds"].values())
+            assert (measured["peak_bytes"] is None) == (name != "data")
+
+
+def test_what_moved_is_said(tmp_path: Path) -> None:
+    run("data", tmp_path, "--store", "--no-memory")
+    path = tmp_path / "ratios.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    (case,) = stored["data"]["ratios"]
+    stored["data"]["ratios"][case]["collator"]["time"] = 1000.0
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    shown = run("data", tmp_path, "--no-memory")
+    assert f"{case} · collator · time: 1000.00 →" in shown
+    assert json.loads(path.read_text(encoding="utf-8")) == stored  # written only when asked to
+
+
+def test_moved_names_what_differs_by_more_than_a_tenth() -> None:
+    before = {"case": {"arm": {"time": 1.0, "peak": 2.0}, "gone": {"time": 1.0}}}
+    now = {"case": {"arm": {"time": 1.2, "peak": 2.1}, "new": {"time": 9.0}}, "other": {"arm": {"time": 9.0}}}
+    assert moved(now, before) == ["case · arm · time: 1.00 → 1.20 (+20 %)"]
+
+
+def waits(parts: dict[str, int], clock: list[int]):
+    """What builds an arm whose phases take so many ticks of `clock`."""
+
+    def phases() -> Iterator[str]:
+        for phase, ticks in parts.items():
+            clock[0] += ticks
+            yield phase
+        clock[0] += 100  # after the last phase nothing counts
+
+    return lambda: phases
+
+
+def test_phases_are_timed_apart_and_targets_judged_in_the_largest_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0]
+    monkeypatch.setattr("benchmarks.harness.time.perf_counter", lambda: float(clock[0]))
+    settings = Settings(memory=False, rounds=3)
+    results = []
+    for size, slow in ((1, 9), (2, 6)):
+        arms = {"a": waits({"one": slow, "two": 2}, clock), "b": waits({"one": 2, "two": 2}, clock)}
+        case = Case(facts={"dtype": "float32", "size": size}, arms=arms, reference="b")
+        results.append((case, measure(case, settings)))
+    assert results[1][1]["a"].seconds == {"one": [6.0] * 3, "two": [2.0] * 3, "total": [8.0] * 3}
+    missed, kept = verdicts([Target(arm="a", peer="b", limits={"float32": limit}) for limit in (1.9, 2.0)], results)
+    assert (missed.measured, missed.case) == (2.0, "float32, size 2")
+    assert kept.kept and not missed.kept
+
+
+def test_the_peak_is_what_was_alive_at_the_worst_moment() -> None:
+    kilobyte = 256  # float32 values
+    with watch_memory(torch.device("cpu")) as peak:
+        torch.zeros(100 * kilobyte)  # gone before the count starts
+        kept = torch.zeros(10 * kilobyte)
+        peak.start()
+        for _ in range(3):
+            torch.zeros(20 * kilobyte)
+    assert peak.bytes == 30 * 1024
+    assert kept.numel() == 10 * kilobyte
+
+
+def test_the_dense_peer_computes_what_the_released_preset_computes() -> None:
+    torch.manual_seed(0)
+    base = OneLinear(32, torch.float32, "cpu")
+    dense = layer.with_dense(base)
+    peer = dense.layer.mlp.up_proj
+    ours = with_mixture(base, "mixlora-released", r=4, num_factors=16)
+    linear = ours.get_submodule("base_model.model.layer.mlp.up_proj")
+    with torch.no_grad():
+        for each in peer.factors_b:
+            each.normal_()
+        linear.part("mixture_A", "default").weight.copy_(torch.cat(list(peer.factors_a)))
+        linear.part("mixture_B", "default").weight.copy_(torch.cat(list(peer.factors_b)).t())
+        for part, router in (("A", peer.router_a), ("B", peer.router_b), ("AB", peer.router_ab)):
+            linear.part(f"mixture_router_{part}", "default").weight.copy_(router.weight)
+    x_BTD = torch.randn(3, 5, 32)
+    torch.testing.assert_close(dense(x_BTD), ours(x_BTD), **TOL[torch.float32])
+    assert not torch.equal(dense(x_BTD), base(x_BTD))
+
+
+def test_the_equal_rank_trains_as_many_values() -> None:
+    base = OneLinear(32, torch.float32, "cpu")
+    models = layer.models(base, layer.LayerSettings())
+    (name,) = (name for name in models if "as many trained" in name)
+    ours, theirs = (sum(p.numel() for p in trained(models[each]())) for each in (layer.MIXLORA, name))
+    assert ours == theirs
+
+
+def test_settings_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = io.StringIO()
+    assert command.main(["data", "--rounds", "0"], Console(file=shown)) == 2
+    assert "rounds: must be at least 1" in shown.getvalue()
+    assert command.main(["data", "--dtypes", "float33"], Console(file=shown)) == 2
+    assert "'float33' is no dtype of torch" in shown.getvalue()
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in TINY)
