@@ -21,7 +21,7 @@ from mixtune.adapters.routes import LayerPlan
 from mixtune.adapters.settings import MixtureConfig
 
 PEFT_PREFIX = "base_model.model."
-SHOWN = 8
+SHOWN = 8  # lines of an error
 AWAITED = "_mixtune_awaited"  # attribute of a parameter: its version when it was made, before a file was read
 
 
@@ -178,7 +178,11 @@ def _model_key(key: str, state: Mapping[str, Tensor]) -> str:
     return short if key not in state and short in state else key
 
 
-def _refuse(adapter: str, lines: list[str], hint: str = "") -> None:
+def listed(lines: list[str]) -> str:
+    """The first `SHOWN` of them one below the other, and how many more there are."""
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    listed = "\n".join(f"  {line}" for line in (*lines[:SHOWN], *more))
-    raise ValueError(f"adapter {adapter!r}: its file does not fit this model and these settings{hint}\n{listed}")
+    return "\n".join(f"  {line}" for line in (*lines[:SHOWN], *more))
+
+
+def _refuse(adapter: str, lines: list[str], hint: str = "") -> None:
+    raise ValueError(f"adapter {adapter!r}: its file does not fit this model and these settings{hint}\n{listed(lines)}")

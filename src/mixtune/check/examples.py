@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mixtune.data.pictures import join_pictures
+from mixtune.data.tokens import IGNORED
 
 Inputs = dict[str, Any]
 Side = Literal["left", "right"]
-IGNORED = -100
 
 
 class NotApplicableError(Exception):

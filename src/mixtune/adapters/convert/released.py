@@ -23,11 +23,10 @@ from mixtune.adapters.convert.reading import ReleasedFiles, canonical, read_rele
 from mixtune.adapters.convert.settings import ReleasedSettings
 from mixtune.adapters.convert.writing import check_free, write_folder
 from mixtune.adapters.layer import MixtureLinear
-from mixtune.adapters.loading import PEFT_PREFIX
+from mixtune.adapters.loading import PEFT_PREFIX, SHOWN, listed
 from mixtune.adapters.settings import MixtureConfig
 from mixtune.config import near
 
-SHOWN = 8
 ROUNDING = 0.01  # of the mean weight: bfloat16 rounds by a fifth of that, other weights differ by far more
 
 
@@ -77,7 +76,7 @@ def convert_released(
     ]
     mistakes += placed.mistakes
     if mistakes:
-        raise ValueError(f"{source} ({layout.name}) cannot be converted for this base\n{_listed(mistakes)}")
+        raise ValueError(f"{source} ({layout.name}) cannot be converted for this base\n{listed(mistakes)}")
     base = base_name or str(base_model.name_or_path)
     conversion = Conversion(
         folder=out, layout=layout.name, preset=resolved.config.preset, base=base,
@@ -196,8 +195,3 @@ def _in_file(ours: str) -> str:
 def _resembling(key: str, unused: list[str]) -> str:
     close = difflib.get_close_matches(key, unused, n=1, cutoff=0.8)
     return near(key, close)
-
-
-def _listed(lines: list[str]) -> str:
-    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return "\n".join(f"  {line}" for line in (*lines[:SHOWN], *more))
