@@ -4,10 +4,13 @@ Shape suffixes: B instances, D input width, E and J factors, K and R the r slots
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from mixtune.routing.gates import check_gate
 
@@ -79,13 +82,46 @@ def conditional_term(
     if options.conditional == "released":
         logits_BRE = bank_a_ED.sum(1)[indices_a_BK][..., None] * weight_ERD.sum(2).t()
         return logits_BRE.softmax(-1).sum(1).softmax(-1)
-    # Every factor against every slot in one product: no copy of the weight, and no more work than r gathered factors
-    # for each of B ≥ E / r instances. Row (j, k) of the table is softmax_E(a_j · W_AB[k]); picks sums an instance's.
-    logits_JER = F.linear(bank_a_ED, weight_ERD.view(-1, width)).view(num_factors, num_factors, options.r)
-    table_JRE = logits_JER.transpose(1, 2).contiguous().softmax(-1)
-    rows_BR = torch.add(torch.arange(options.r, device=indices_a_BK.device), indices_a_BK, alpha=options.r)
-    picks = table_JRE.new_zeros(len(rows_BR), num_factors * options.r).scatter_(1, rows_BR, 1.0)
-    return picks @ table_JRE.view(-1, num_factors)
+    return slot_logits(indices_a_BK, bank_a_ED, weight_ERD).softmax(-1).sum(0)
+
+
+def slot_logits(indices_BK: Tensor, bank_ED: Tensor, weight_ERD: Tensor) -> Tensor:
+    """a_{i[k]} · W_AB[k] against every factor, for each instance and slot k: [R, B, E].
+
+    Of B instances, fewer than factors: their own rows, slot by slot. Otherwise every factor against every slot and then
+    the chosen ones of those, which is no more work, one product, and its gradient is one product too.
+    """
+    (batch, r), (size, width) = indices_BK.shape, bank_ED.shape
+    if batch < size:
+        rows_RBD = bank_ED[indices_BK.t()]
+        if torch.compiler.is_compiling():  # a compiler chooses memory layouts itself
+            return torch.bmm(rows_RBD, weight_ERD.permute(1, 2, 0))
+        return SlotProduct.apply(rows_RBD, weight_ERD)
+    table_ERJ = torch.mm(weight_ERD.view(-1, width), bank_ED.t()).view(size, r, size)
+    return table_ERJ.gather(2, indices_BK.t().expand(size, r, batch)).permute(1, 2, 0)
+
+
+class SlotProduct(Function):
+    """rows_RBD[k] times W_AB[k]: [R, B, E]. Autograd alone would copy the weight's gradient into the weight's order."""
+
+    @staticmethod
+    def forward(ctx: Any, rows_RBD: Tensor, weight_ERD: Tensor) -> Tensor:
+        """One product for each slot."""
+        ctx.save_for_backward(rows_RBD, weight_ERD)
+        return torch.bmm(rows_RBD, weight_ERD.permute(1, 2, 0))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_logits_RBE: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of rows and weight, each if asked for."""
+        rows_RBD, weight_ERD = ctx.saved_tensors
+        d_rows = d_weight = None
+        if ctx.needs_input_grad[0]:
+            d_rows = torch.bmm(d_logits_RBE, weight_ERD.transpose(0, 1))
+        if ctx.needs_input_grad[1]:
+            d_weight = torch.empty_like(weight_ERD)
+            d_weight.transpose(0, 1).baddbmm_(d_logits_RBE.transpose(1, 2), rows_RBD, beta=0)
+        return d_rows, d_weight
 
 
 def _needed_weights(routers: ConditionalWeights, conditional: str) -> list[Tensor]:

@@ -17,6 +17,8 @@ from torch import Tensor
 from mixtune.routing.cores import ConditionalOptions, ConditionalWeights, conditional_term
 from mixtune.routing.gates import HARD_GATES, check_gate, gate
 
+CACHED = 1 << 17  # numbers in float32 that a core has quickly at hand
+
 
 class RouterOutput(NamedTuple):
     """What a router decided: the core of `y = W x + s·B·M·A x`.
@@ -70,8 +72,12 @@ def pool_prompt(x_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         if mask_BT is None:
             return x_BTD.sum(1, dtype=dtype) / max(x_BTD.shape[1], 1)
         mask_BT = mask_BT.to(dtype)
-        # One matrix product per instance: several times faster than masking a copy of x.
-        total_BD = torch.bmm(mask_BT[:, None], x_BTD.to(dtype))[:, 0]
+        # One matrix product per instance: several times faster than masking a copy of x. Where x must be widened, few
+        # instances at a time, whose copy is still in the processor's cache when it is read.
+        narrow = x_BTD.dtype != dtype and x_BTD.device.type == "cpu" and not torch.compiler.is_compiling()
+        few = max(1, CACHED // max(1, x_BTD[:1].numel()) if narrow else x_BTD.shape[0])
+        parts = zip(mask_BT[:, None].split(few), x_BTD.split(few), strict=True)
+        total_BD = torch.cat([torch.bmm(mask, x.to(dtype)) for mask, x in parts])[:, 0]
         return total_BD / mask_BT.sum(1, keepdim=True).clamp_min(1)
 
 
@@ -152,8 +158,7 @@ def token_route(
     if not options.dense and options.gate in HARD_GATES:
         x_BTD = x_BTD.detach()
     with full_precision(x_BTD):
-        logits_NE = F.linear(x_BTD.to(weight_ED.dtype), weight_ED, bias_E)
-        probs_NE = logits_NE.softmax(-1)
+        logits_NE, probs_NE = _token_scores(x_BTD.to(weight_ED.dtype), weight_ED, bias_E)
         if options.dense:
             every_NE = torch.arange(num_experts, device=x_BTD.device).expand(probs_NE.shape)
             return RouterOutput(every_NE, every_NE, probs_NE, probs_NE)
@@ -190,6 +195,16 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     if k == 1:
         return scores.argmax(-1, keepdim=True)
     return scores.detach().sort(dim=-1, descending=True, stable=True).indices[..., :k]
+
+
+def _token_scores(x_BTD: Tensor, weight_ED: Tensor, bias_E: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Logits and probabilities, [..., E]. Computed as [E, N], since there are few experts and many tokens: the product
+    and the softmax then run along the tokens.
+    """
+    x_DN = x_BTD.flatten(0, -2).t()
+    logits_EN = torch.mm(weight_ED, x_DN) if bias_E is None else torch.addmm(bias_E[:, None], weight_ED, x_DN)
+    probs_EN, shape = logits_EN.softmax(0), (*x_BTD.shape[:-1], weight_ED.shape[0])
+    return logits_EN.t().contiguous().view(shape), probs_EN.t().contiguous().view(shape)
 
 
 def _pair_gate(name: str, score_a_BK: Tensor, score_b_BK: Tensor) -> Tensor:
