@@ -25,7 +25,7 @@ TINY = {
     "layer": ("--widths", "16", "--length", "8", "--factors", "16", "--dtypes", "bfloat16", "--no-memory"),
     "step": (*MODEL, "--lengths", "8", "--tokens", "16", "--factors", "16"),
     "decode": (*MODEL, "--batches", "2", "--prompt", "4", "--answer", "2"),
-    "data": ("--batch", "2", "--side", "28", "--width", "64", "--question", "3", "--memory"),
+    "data": ("--parts", "collator", "--batch", "2", "--side", "28", "--width", "64", "--question", "3", "--memory"),
 }
 
 

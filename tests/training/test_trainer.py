@@ -136,7 +136,9 @@ def test_a_packed_step_is_the_padded_step(tiny_samples, tmp_path, preset, over):
         trainer = make_trainer(data, tmp_path / name, adapter=adapter, packing=name != "padded", **shape)
         trainer.data.collator.width = width
         rows = trainer.data.collator(trainer.data.samples[:4])
-        assert (len(rows["input_ids"]), "attended_mask" in rows) == {0: (4, False), None: (1, False), 150: (2, True)}[width]
+        assert (len(rows["input_ids"]), "attended_mask" in rows) == {0: (4, False), None: (1, False), 150: (2, True)}[
+            width
+        ]
         gradients, (record,) = first_gradients(trainer), read_log(trainer.folder / LOG_FILE)
         found.append((gradients, {name: record[name] for name in record if name not in ("seconds", "grad_norm")}))
     assert all(value.any() for value in found[0][0].values())

@@ -20,19 +20,19 @@ Rows = Sequence[Sequence[int]]
 
 
 def plan_rows(lengths: Sequence[int], width: int | None = None) -> Rows:
-    """Which of B samples with so many tokens share a row, so that R rows of L positions cost least: R · L · (width + L).
+    """Which of B samples with so many tokens share a row, so that R rows of L positions cost least.
 
-    `width` is the length at which the attention of a row costs as much as all else; None where attention costs no more
-    than the samples' own, so that one row of all is best. For each R the longest sample goes first, into the row that
-    is shortest so far; of rows that cost the same, those of fewer samples. B rows of one sample each are the padded
-    batch, so no plan costs more than padding. Samples keep their order within a row, and rows that of their first.
+    The cost is R · L · (width + L): `width` is the length at which the attention of a row costs as much as all else;
+    None where attention costs no more than the samples' own, so that one row of all is best. For each R the samples,
+    longest first, go each into the row that is shortest so far. B rows of one sample each are the padded batch, so no
+    plan costs more than padding. Samples keep their order within a row, and rows that of their first.
     """
     if width is None:
         return [range(len(lengths))]
     best, least = [[number] for number in range(len(lengths))], _cost(len(lengths), max(lengths), width)
     for count in range(len(lengths) - 1, 0, -1):
-        shortest = max(max(lengths), -(-sum(lengths) // count))
-        if _cost(count, shortest, width) < least:  # or no way to fill so few rows can be cheaper
+        even = -(-sum(lengths) // count)
+        if _cost(count, max(*lengths, even), width) < least:  # else no way to fill so few rows is cheaper
             rows = _spread(lengths, count)
             cost = _cost(count, max(sum(lengths[number] for number in row) for row in rows), width)
             if cost < least:
