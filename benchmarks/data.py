@@ -42,7 +42,7 @@ TEMPLATE = (
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
-    """Sizes of the pictures, the texts and the batch. Raises ValueError for a part that there is not."""
+    """Sizes of the pictures, the texts and the batch. Raises ValueError for unknown names."""
 
     memory: bool = option(False, "measure the peak memory of each arm too (tensors alone, no pictures)")
     parts: tuple[str, ...] = option(PARTS, "what to measure")
@@ -51,15 +51,17 @@ class DataSettings(Settings):
     width: int = option(640, "pixels of a side, as the file has it")
     question: int = option(40, "words of a question")
     answer: int = option(10, "words of an answer")
+    towers: tuple[str, ...] = option(tuple(features.TOWERS), "features: whose they are")
     batches: tuple[int, ...] = option((16, 64), "packing: samples of a batch")
     attention: tuple[str, ...] = option(("eager", "sdpa"), "packing: attention code")
     layers: int = option(2, "packing: layers of the model")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in self.parts:
-            if name not in PARTS:
-                raise ValueError(f"parts: {name!r} is none of {', '.join(PARTS)}")
+        for field, known in (("parts", PARTS), ("towers", features.TOWERS)):
+            for name in getattr(self, field):
+                if name not in known:
+                    raise ValueError(f"{field}: {name!r} is none of {', '.join(known)}")
 
 
 SETTINGS = DataSettings

@@ -47,7 +47,8 @@ TOWERS: Mapping[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
 def cases(settings: Any, samples: Sequence[Sample], make_processor: Callable[..., Any]) -> Iterator[Case]:
     """One case for each dtype and tower; `settings` is data.DataSettings. The store goes when all are done."""
     for dtype in settings.dtypes:
-        for name, (build, sizes) in TOWERS.items():
+        for name in settings.towers:
+            build, sizes = TOWERS[name]
             torch.manual_seed(0)
             tower = build().to(device=settings.device, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
             collator = Collator(Encoder(make_processor(**sizes), max_length=4096), ["draw"])
@@ -63,23 +64,27 @@ def cases(settings: Any, samples: Sequence[Sample], make_processor: Callable[...
 
 def arms(samples: Sequence[Sample], collator: Collator, tower: Any, folder: Path) -> dict[str, Callable[[], Run]]:
     """The ways from samples to a batch with features (or, to tell the parts apart, with pixels) by name."""
-
-    def encode(batch: Mapping[str, Tensor]) -> Tensor:
-        with torch.no_grad():
-            return tower(batch["pixel_values"].to(tower.device, tower.dtype)).last_hidden_state
-
-    def filled() -> FeatureCollator:
-        store, writer = FeatureStore(folder, "space", limit=10**10), TokenWriter(collator.encoder.processor)
-        with store.filling():
-            for ref in (ref for sample in samples for ref in sample.images):
-                store.add(picture_key(ref), encode(writer.pictures([load_image(ref)]).tensors)[0])
-        return FeatureCollator(collator, store)
-
     return {
-        WITHOUT: lambda: once(lambda: encode(collator(samples))),
+        WITHOUT: lambda: once(lambda: encode(tower, collator(samples)["pixel_values"])),
         PIXELS: lambda: once(partial(collator, samples)),
-        WITH: lambda: once(partial(filled(), samples)),
+        WITH: lambda: once(partial(filled(samples, collator, tower, folder), samples)),
     }
+
+
+@torch.no_grad()
+def encode(tower: Any, pixels: Tensor) -> Tensor:
+    """Features [N, P, F] of pictures."""
+    return tower(pixels.to(tower.device, tower.dtype)).last_hidden_state
+
+
+def filled(samples: Sequence[Sample], collator: Collator, tower: Any, folder: Path) -> FeatureCollator:
+    """The collator with a store in `folder` that has the features of all pictures, encoded one by one."""
+    store, writer = FeatureStore(folder, "space", limit=10**10), TokenWriter(collator.encoder.processor)
+    with store.filling():
+        for ref in (ref for sample in samples for ref in sample.images):
+            pixels = writer.pictures([load_image(ref)]).tensors["pixel_values"]
+            store.add(picture_key(ref), encode(tower, pixels)[0])
+    return FeatureCollator(collator, store)
 
 
 def once(call: Callable[[], Any]) -> Run:

@@ -13,7 +13,7 @@ from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks.harness import Case, Run
@@ -58,21 +58,23 @@ def shapes(settings: Any) -> list[tuple[str, int]]:
 def arms(
     base: PreTrainedModel, attention: str, lengths: Sequence[Length], collator: Collator
 ) -> dict[str, Callable[[], Run]]:
-    """The ways to lay out the same samples, by name."""
-    encoded = [encode(length, VOCABULARY) for length in lengths]
-    samples = [Sample(str(n), (Message("user", ""),), (), "draw", origin="") for n in range(len(encoded))]
-    made = {}
+    """The training step on each layout of the same samples, by name."""
     model = shared_copy(base)
     model.set_attn_implementation(attention)
-    layouts = {
-        PADDED: {},
-        "packed into one row": {"packed": True},
-        "packed into few rows": {"packed": True, "width": attention_width(model)},
+    batches = layouts(lengths, collator, attention_width(model))
+    return {name: partial(step, model, batch) for name, batch in batches.items()}
+
+
+def layouts(lengths: Sequence[Length], collator: Collator, width: int | None) -> dict[str, dict[str, Tensor]]:
+    """Samples of such lengths as batches, by name; `width` as in `mixtune.data.packing.plan_rows`."""
+    encoded = [encode(length, VOCABULARY) for length in lengths]
+    samples = [Sample(str(number), (Message("user", ""),), (), "draw") for number in range(len(encoded))]
+    ways = {
+        PADDED: Collator(collator.encoder, ["draw"]),
+        "packed into one row": Collator(collator.encoder, ["draw"], packed=True),
+        "packed into few rows": Collator(collator.encoder, ["draw"], packed=True, width=width),
     }
-    for name, layout in layouts.items():
-        batch = Collator(collator.encoder, ["draw"], **layout).batch(encoded, samples)
-        made[name] = partial(step, model, {key: value.to(base.device) for key, value in batch.items()})
-    return made
+    return {name: way.batch(encoded, samples) for name, way in ways.items()}
 
 
 def encode(length: Length, vocabulary: int) -> dict[str, Tensor]:
@@ -82,11 +84,12 @@ def encode(length: Length, vocabulary: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "labels": torch.where(prompt, IGNORED, ids), "prompt_mask": prompt}
 
 
-def step(base: nn.Module, batch: dict[str, Tensor]) -> Run:
+def step(base: PreTrainedModel, batch: dict[str, Tensor]) -> Run:
     """The training step: gradients clipped, AdamW fused, as our trainer has it."""
     model = with_mixture(base, "mixlora", r=4, num_factors=16).train()
     parameters = trained(model)
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    batch = {name: value.to(base.device) for name, value in batch.items()}
 
     def run() -> Iterator[str]:
         nll = supervised_loss(model, batch).nll.mean()
