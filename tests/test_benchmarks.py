@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +12,17 @@ import torch
 from rich.console import Console
 
 from benchmarks import __main__ as command
-from benchmarks import curves, features, layer, lengths, packing
+from benchmarks import curves, features, layer, lengths, packing, recipe
 from benchmarks.data import DataSettings, draw, make_processor
 from benchmarks.harness import Case, measure
 from benchmarks.memory import watch_memory
 from benchmarks.models import OneLinear, pocket_language_model, trained, with_mixture
 from benchmarks.options import Settings
 from benchmarks.results import Target, moved, verdicts
+from mixtune.config import dump_recipe
 from mixtune.data import Collator, Encoder
 from mixtune.training.logits import supervised_loss
+from runs import tiny_recipe
 from tolerances import TOL
 
 MODEL = ("--layers", "1", "--vocabulary", "32", "--dtypes", "float32", "--no-memory")
@@ -241,3 +243,27 @@ def test_curves_are_read_where_runs_lie_and_written(tmp_path: Path, monkeypatch:
     assert asked == [(str(seed), dtype) for seed in range(3) for dtype in curves.DTYPES]
     assert shown.getvalue().count("within noise") == 2
     assert json.loads(out.read_text(encoding="utf-8"))["windows"] == curves.compare(made_curves(0.0))
+
+
+def test_changes_of_a_recipe_are_measured_step_by_step_on_the_same_samples(
+    tiny_samples: Callable[[int], Path], tmp_path: Path
+) -> None:
+    path, out = tmp_path / "tiny.yaml", tmp_path / "recipe.json"
+    path.write_text(dump_recipe(tiny_recipe(tiny_samples(8), tmp_path / "run", adapter="mixlora")), encoding="utf-8")
+    changes = [f"data.feature_cache={tmp_path / 'features'}", "data.packing=true", "train.seed=1"]
+    shown = io.StringIO()
+    words = [str(path), *changes, "--rounds", "2", "--cpu", "--out", str(out)]
+    recipe.main(words, Console(file=shown, width=200))
+    result = json.loads(out.read_text(encoding="utf-8"))
+    arms, losses = result["cases"][0]["arms"], result["losses"]
+    assert list(arms) == list(losses) == [recipe.AS_IT_IS, *changes]
+    assert all(len(each) == 2 for arm in arms.values() for each in arm["seconds"].values())
+    assert list(arms[recipe.AS_IT_IS]["seconds"]) == ["batch", "forward", "backward", "optimizer", "total"]
+    plain, cached, packed, other = losses.values()
+    assert plain == cached != other
+    assert packed == pytest.approx(plain, rel=TOL[torch.float32]["rtol"])
+    assert len(set(plain)) == 3
+    said = shown.getvalue()
+    assert f"{changes[0]}: {3600 / arms[changes[0]]['median_seconds']['total'] / 4:.1f} epochs an hour" in said
+    assert "losses the same bits" in said and "losses other bits" in said
+    assert not (tmp_path / "run").exists()
