@@ -115,7 +115,7 @@ def main(words: Sequence[str] | None = None, console: Console | None = None) -> 
             curves[dtype][str(seed)] = train(given, dtype, seed)
     windows = compare(curves)
     torch.set_num_threads(given.threads)  # so that the result says what the runs had
-    (console or Console()).print(table(windows))
+    (console or Console(width=None if sys.stdout.isatty() else 140)).print(table(windows))
     settings = {name: value for name, value in vars(given).items() if name not in ("folder", "out")}
     where = environment(Settings(threads=given.threads))
     write_json(given.out, {"environment": where, "settings": settings, "windows": windows, "curves": curves})
