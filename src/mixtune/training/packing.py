@@ -25,7 +25,7 @@ def attention_width(model: Any) -> int | None:
     by samples (flash attention's kernels of variable length), which knows them in a single row only.
 
     The width of the hidden states stands for it: all else that a token costs grows with its square, its attention with
-    the width times the row. On a CPU about 300 to 700 tokens were measured at a width of 576.
+    the width times the row. On a CPU, at a width of 576, it was 400 (bfloat16, eager) to 2,300 (sdpa).
     """
     text = model.config.get_text_config()
     return None if is_flash_attention_requested(text) else int(text.hidden_size)
