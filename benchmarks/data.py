@@ -1,13 +1,16 @@
-"""Samples a second into the collator: JPEG pictures and short conversations to one padded batch.
+"""Samples a second: into the collator, with and without the feature cache, padded and packed.
 
-Pictures are drawn, the processor is LLaVA's with a tokenizer of whole words, all made here: no assets. The reference is
-transformers' own processor called once for the whole batch, which gives neither labels nor prompt mask.
+collator: JPEG pictures and short conversations to one padded batch; the reference is transformers' own processor called
+once for the whole batch, which gives neither labels nor prompt mask. features: to what the projector reads, through a
+frozen tower or from stored features. packing: whole training steps on the token lengths of the pocket mix.
+
+Pictures are drawn, the processor is LLaVA's with a tokenizer of whole words, models have random weights: no assets.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,11 +22,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlavaProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from benchmarks import features, packing
+from benchmarks.features import once
 from benchmarks.harness import Case, Run
 from benchmarks.options import Settings, option
 from benchmarks.results import Target
 from mixtune.data import Collator, Encoder, ImageRef, Message, Sample, load_image
 
+PARTS = ("collator", "features", "packing")
 PATCH = 14
 WORDS = tuple(f"word{number}" for number in range(1000))
 TEMPLATE = (
@@ -36,14 +42,26 @@ TEMPLATE = (
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
-    """Sizes of the pictures, the texts and the batch."""
+    """Sizes of the pictures, the texts and the batch. Raises ValueError for unknown names."""
 
     memory: bool = option(False, "measure the peak memory of each arm too (tensors alone, no pictures)")
-    batch: int = option(16, "samples of a batch")
+    parts: tuple[str, ...] = option(PARTS, "what to measure")
+    batch: int = option(16, "samples of a batch; packing has `batches`")
     side: int = option(336, "pixels of a side, as the model sees it")
     width: int = option(640, "pixels of a side, as the file has it")
     question: int = option(40, "words of a question")
     answer: int = option(10, "words of an answer")
+    towers: tuple[str, ...] = option(tuple(features.TOWERS), "features: whose they are")
+    batches: tuple[int, ...] = option((16, 64), "packing: samples of a batch")
+    attention: tuple[str, ...] = option(("eager", "sdpa"), "packing: attention code")
+    layers: int = option(2, "packing: layers of the model")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, known in (("parts", PARTS), ("towers", features.TOWERS)):
+            for name in getattr(self, field):
+                if name not in known:
+                    raise ValueError(f"{field}: {name!r} is none of {', '.join(known)}")
 
 
 SETTINGS = DataSettings
@@ -53,19 +71,24 @@ REFERENCE = "transformers' processor"
 
 
 def cases(settings: DataSettings) -> Iterator[Case]:
-    """One case; its files go when it is done."""
+    """The cases of each part; the pictures go when all are done."""
     with tempfile.TemporaryDirectory() as folder:
-        samples, processor = draw(Path(folder), settings), make_processor(settings)
-        yield Case(
-            facts={"dtype": "float32", **{name: getattr(settings, name) for name in FACTS}},
-            arms=arms(samples, processor),
-            reference=REFERENCE,
-            work=settings.batch,
-            unit="samples",
-        )
+        samples, processor = draw(Path(folder), settings), make_processor(settings.side)
+        if "collator" in settings.parts:
+            yield Case(
+                facts={"dtype": "float32", **{name: getattr(settings, name) for name in FACTS}},
+                arms=arms(samples, processor),
+                reference=REFERENCE,
+                work=settings.batch,
+                unit="samples",
+            )
+        if "features" in settings.parts:
+            yield from features.cases(settings, samples, make_processor)
+        if "packing" in settings.parts:
+            yield from packing.cases(settings, Collator(Encoder(processor), ["draw"]))
 
 
-def arms(samples: list[Sample], processor: LlavaProcessor) -> dict[str, Callable[[], Run]]:
+def arms(samples: Sequence[Sample], processor: LlavaProcessor) -> dict[str, Callable[[], Run]]:
     """The ways from samples to a batch by name; each builds what it needs beforehand and gives its `Run`."""
     collator = Collator(Encoder(processor, max_length=4096), ["draw"])
     texts = [Sample(s.id, tuple(Message(m.role, m.text[len("<image>") :]) if m.role == "user" else m
@@ -80,17 +103,7 @@ def arms(samples: list[Sample], processor: LlavaProcessor) -> dict[str, Callable
     }
 
 
-def once(call: Callable[[], Any]) -> Run:
-    """A run of one phase."""
-
-    def run() -> Iterator[str]:
-        call()
-        yield "batch"
-
-    return run
-
-
-def whole_batch(samples: list[Sample], processor: LlavaProcessor) -> Any:
+def whole_batch(samples: Sequence[Sample], processor: LlavaProcessor) -> Any:
     """The same pictures and texts through transformers' processor."""
     turns = [[{"role": each.role, "content": each.text} for each in sample.messages] for sample in samples]
     texts = processor.apply_chat_template(turns, tokenize=False)
@@ -117,7 +130,7 @@ def draw(folder: Path, settings: DataSettings) -> list[Sample]:
     return samples
 
 
-def make_processor(settings: DataSettings) -> LlavaProcessor:
+def make_processor(side: int, patch: int = PATCH) -> LlavaProcessor:
     """LLaVA's processor for pictures of `side` pixels, with a tokenizer that knows the words used here."""
     special = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
     vocabulary = {word: number for number, word in enumerate((*special, "user", "assistant", ":", *WORDS))}
@@ -127,10 +140,8 @@ def make_processor(settings: DataSettings) -> LlavaProcessor:
         tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
         additional_special_tokens=["<image>"], model_max_length=4096,
     )  # fmt: skip
-    pictures = CLIPImageProcessorPil(
-        size={"shortest_edge": settings.side}, crop_size={"height": settings.side, "width": settings.side}
-    )
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     return LlavaProcessor(
-        image_processor=pictures, tokenizer=tokenizer, patch_size=PATCH, chat_template=TEMPLATE,
+        image_processor=pictures, tokenizer=tokenizer, patch_size=patch, chat_template=TEMPLATE,
         vision_feature_select_strategy="default", num_additional_image_tokens=1,
     )  # fmt: skip

@@ -7,7 +7,7 @@ IDS = torch.arange(10).view(2, 5)
 
 
 def facts(**inputs):
-    given = {key: inputs.pop(key) for key in ("prompt_mask", "task_ids") if key in inputs}
+    given = {key: inputs.pop(key) for key in ("prompt_mask", "attended_mask", "task_ids") if key in inputs}
     return BatchFacts.of({"input_ids": IDS, **inputs}, given, inputs.pop("generation", None))
 
 
@@ -99,6 +99,13 @@ def test_positions_of_padding_do_not_look_packed():
 def test_a_mask_without_positions_is_refused():
     with pytest.raises(ValueError, match="does not say which positions are padding"):
         facts(attention_mask=torch.zeros(2, 1, 5, 5)).prompt_positions()
+
+
+def test_padding_of_packed_rows_is_told_by_a_mask_of_its_own():
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
+    found = facts(attended_mask=mask, position_ids=torch.tensor([[0, 1, 0, 1, 2], [0, 1, 2, 0, 1]]))
+    assert torch.equal(found.attended(), mask.bool())
+    assert found.owners().tolist() == [[0, 0, 1, 1, 1], [2, 2, 2, 3, 3]]
 
 
 def test_a_longer_attention_mask_covers_the_cache_first():

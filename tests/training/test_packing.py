@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mixtune.data import DataError, Encoder, read_samples
-from mixtune.training.packing import check_packing
+from mixtune.training.packing import attention_width, check_packing
 from runs import build_tiny, tiny_recipe
 
 
@@ -21,14 +21,24 @@ def test_attention_that_keeps_samples_apart_is_accepted(asked, attention):
     assert model.training
 
 
-def test_attention_that_mixes_samples_is_named(asked):
+@pytest.mark.parametrize("rows", [1, 2])
+def test_attention_that_mixes_samples_is_named(asked, rows):
+    """Also one that keeps samples apart in a single row only."""
     model, encoder, samples = asked
     forward = model.forward
 
     def mixing(**inputs):
-        inputs["position_ids"] = torch.arange(inputs["position_ids"].shape[1])[None]
+        if len(inputs["position_ids"]) >= rows:
+            inputs["position_ids"] = torch.arange(inputs["position_ids"].shape[1])[None]
         return forward(**inputs)
 
     model.forward = mixing
     with pytest.raises(DataError, match="attn_implementation 'sdpa' packed samples see each other"):
         check_packing(model, encoder, samples)
+
+
+def test_attention_by_samples_gets_one_row(asked):
+    model, _, _ = asked
+    assert attention_width(model) == model.config.text_config.hidden_size == 32
+    model.config.text_config._attn_implementation = "flash_attention_2"
+    assert attention_width(model) is None

@@ -126,18 +126,25 @@ def test_the_auxiliary_loss_is_weighted_by_the_tokens_of_its_micro_batch(tiny_sa
 @pytest.mark.parametrize("over", ["batch", "sample"])
 @pytest.mark.parametrize("preset", ["mixlora", "llava-mole", "lora", None])
 def test_a_packed_step_is_the_padded_step(tiny_samples, tmp_path, preset, over):
-    """Loss of every task, statistics and gradients; samples of different lengths, two micro-batches."""
+    """Loss of every task, statistics and gradients; samples of different lengths, two micro-batches, packed into one
+    row and into several that are filled up.
+    """
     data, found = lengthen(tiny_samples(8)), []
     adapter = preset and {"preset": preset, "r": 2, "router_aux_loss_coef": 0.5, "router_aux_loss_scope": over, **OPEN}
-    for packing in (False, True):
+    for name, width in (("padded", 0), ("one row", None), ("rows", 150)):
         shape = {"per_device_train_batch_size": 4, "max_steps": 1, "logging_steps": 1}
-        trainer = make_trainer(data, tmp_path / str(packing), adapter=adapter, packing=packing, **shape)
+        trainer = make_trainer(data, tmp_path / name, adapter=adapter, packing=name != "padded", **shape)
+        trainer.data.collator.width = width
+        rows = trainer.data.collator(trainer.data.samples[:4])
+        assert (len(rows["input_ids"]), "attended_mask" in rows) == {0: (4, False), None: (1, False), 150: (2, True)}[
+            width
+        ]
         gradients, (record,) = first_gradients(trainer), read_log(trainer.folder / LOG_FILE)
         found.append((gradients, {name: record[name] for name in record if name not in ("seconds", "grad_norm")}))
-    assert_same(found[0][0], found[1][0])
     assert all(value.any() for value in found[0][0].values())
-    padded, packed = (flat(each[1]) for each in found)
-    assert padded == pytest.approx(packed, abs=TOL[torch.float32]["atol"])
+    for packed in found[1:]:
+        assert_same(found[0][0], packed[0])
+        assert flat(found[0][1]) == pytest.approx(flat(packed[1]), abs=TOL[torch.float32]["atol"])
 
 
 def flat(record):

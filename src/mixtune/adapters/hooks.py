@@ -22,7 +22,7 @@ from mixtune.routing.prompts import BatchFacts, GenerationPrompt
 from mixtune.routing.scope import RoutingScope, ScopeHolder
 
 ATTRIBUTE = "_mixtune_hooks"
-OWN_KEYS = ("prompt_mask", "task_ids", "sample_weights")
+OWN_KEYS = ("prompt_mask", "attended_mask", "task_ids", "sample_weights")
 
 
 class ModelHooks:

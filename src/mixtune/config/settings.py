@@ -88,7 +88,7 @@ class DataSettings(Settings):
     With n samples in a task its share of an epoch is proportional to n ("proportional"), to 1 ("equal"), to
     n ** (1 / temperature) ("temperature"), or to `weights[task]` ("weights"). `max_length` counts tokens,
     those of images included. At most `max_bad` unreadable samples are left out; one more is an error. `packing` puts
-    the samples of a micro-batch side by side into one row instead of padding them.
+    the samples of a micro-batch side by side into few rows instead of padding each.
     """
 
     sources: Annotated[tuple[SourceSettings, ...], AfterValidator(_not_empty)]

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from mixtune.config import near
 from mixtune.data.conversation import render
-from mixtune.data.packing import pack
+from mixtune.data.packing import pack, plan_rows
 from mixtune.data.pictures import join_pictures
 from mixtune.data.sample import DataError, ImageRef, Sample, SampleError, image_size, load_image
 from mixtune.data.tokens import IGNORED, TOKEN_TYPES, Pictures, Tokens, TokenWriter
@@ -98,7 +98,8 @@ class Collator:
     """Samples (or what `Encoder.encode` gave for them) as one padded batch.
 
     `task_names` gives the number of each task. `padding_side` "right" is for training, "left" for generation. `packed`
-    puts the samples of a batch into one row instead (see `mixtune.data.packing.pack`).
+    puts the samples of a batch side by side into few rows instead, as many as `plan_rows` finds cheapest for `width`;
+    they are in another order then.
     """
 
     def __init__(
@@ -108,11 +109,12 @@ class Collator:
         padding_side: Literal["right", "left"] = "right",
         *,
         packed: bool = False,
+        width: int | None = None,
     ):
         tokenizer = encoder.processor.tokenizer
         found = (tokenizer.pad_token_id, tokenizer.eos_token_id)
         self.encoder = encoder
-        self.padding_side, self.packed = padding_side, packed
+        self.padding_side, self.packed, self.width = padding_side, packed, width
         self.pad_id = next((number for number in found if number is not None), 0)
         self.task_numbers = {name: number for number, name in enumerate(task_names)}
 
@@ -133,7 +135,9 @@ class Collator:
         """Pad and stack encoded samples, or pack them; pictures are joined as `join_pictures` does."""
         task_ids = torch.tensor([self._task_number(sample) for sample in samples])
         if self.packed:
-            return {**pack(encoded), "task_ids": task_ids}
+            plan = plan_rows([len(each["input_ids"]) for each in encoded], self.width)
+            order = [number for row in plan for number in row]
+            return {**pack(encoded, plan, self.pad_id), "task_ids": task_ids[order]}
         rows = [{**one, "attention_mask": torch.ones_like(one["input_ids"])} for one in encoded]
         names = dict.fromkeys(name for row in rows for name in row)
         batch = {name: self._joined(name, [row[name] for row in rows if name in row]) for name in names}

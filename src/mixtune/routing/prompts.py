@@ -59,6 +59,7 @@ class BatchFacts:
     """What one call of the model says about its batch; masks are worked out when a layer asks, not before.
 
     shape: (B, T) of the inputs, None if the model takes no token ids. prompt_mask: [B, T] given by the collator.
+    attended_mask: [B, T] given by the collator, false on padding; for packed rows, which have no attention mask.
     sample_weights: [B] or [G], how much each instance counts in an auxiliary loss per sample. seq_idx [B, T] and
     cu_seq_lens_q [G + 1]: transformers' own ways to say which samples share a row. generation: set while `generate`
     runs.
@@ -66,6 +67,7 @@ class BatchFacts:
 
     shape: tuple[int, int] | None = None
     prompt_mask: Tensor | None = None
+    attended_mask: Tensor | None = None
     attention_mask: Any = None
     labels: Tensor | None = None
     position_ids: Tensor | None = None
@@ -83,6 +85,7 @@ class BatchFacts:
         return cls(
             shape=None if tokens is None else tuple(tokens.shape[:2]),
             prompt_mask=given.get("prompt_mask"),
+            attended_mask=given.get("attended_mask"),
             attention_mask=inputs.get("attention_mask"),
             labels=inputs.get("labels"),
             position_ids=inputs.get("position_ids"),
@@ -126,6 +129,8 @@ class BatchFacts:
 
     def attended(self) -> Tensor | None:
         """Mask [B, T], false on padding; None means no padding. Raises ValueError if that cannot be known."""
+        if self.attended_mask is not None:
+            return self.attended_mask.bool()
         if self.attention_mask is None:
             return None
         if not isinstance(self.attention_mask, Tensor) or self.attention_mask.dim() != 2:

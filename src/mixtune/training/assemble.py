@@ -9,7 +9,7 @@ from mixtune.config import Recipe
 from mixtune.data import BadSample, Collator, Encoder, Sample, TaskSampler, fingerprint_samples, fit_samples
 from mixtune.data.features import FeatureCollator, FeatureStore
 from mixtune.training.arguments import training_arguments
-from mixtune.training.packing import check_packing
+from mixtune.training.packing import attention_width, check_packing
 from mixtune.training.setup import Prepared
 from mixtune.training.tower import split_tower
 from mixtune.training.trainer import MixtureTrainer, RunData
@@ -54,7 +54,8 @@ def build_trainer(
 
     Raises DataError if samples are to be packed and cannot be.
     """
-    collator = Collator(encoder, tasks.names, packed=recipe.data.packing)
+    width = attention_width(prepared.trained.model) if recipe.data.packing else None
+    collator = Collator(encoder, tasks.names, packed=recipe.data.packing, width=width)
     if recipe.data.packing:
         check_packing(prepared.trained.model, encoder, tasks.samples)
     collate = FeatureCollator(collator, features) if features else collator

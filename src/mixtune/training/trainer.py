@@ -22,6 +22,7 @@ from transformers import ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from mixtune.adapters.families import PROJECTORS
+from mixtune.adapters.hooks import OWN_KEYS
 from mixtune.config import TrainSettings
 from mixtune.routing.prompts import BatchFacts
 from mixtune.routing.scope import RoutingScope
@@ -130,7 +131,7 @@ class MixtureTrainer(Trainer):
         batch = {k: v.to(dtype) if torch.is_floating_point(v) else v for k, v in inputs.items()}
         task_ids_B = batch["task_ids"]
         if not self.trained.routed:
-            return {k: v for k, v in batch.items() if k not in ("prompt_mask", "task_ids")}, task_ids_B
+            return {k: v for k, v in batch.items() if k not in OWN_KEYS}, task_ids_B
         # The model is not shown the labels, so it is told how many each sample has.
         facts = RoutingScope(facts=BatchFacts.of(batch, {}, None))
         return {**batch, "sample_weights": facts.sample_weights(batch["labels"])}, task_ids_B
