@@ -132,7 +132,8 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
 
         Every look-up counts here, and `self.mixture_A` is a slower one.
         """
-        adapter, parts, core = plan.adapter, self._modules, IDENTITY
+        adapter, core = plan.adapter, IDENTITY
+        parts: Any = self._modules
         bank_a, bank_b, dropout = (parts[name]._modules[adapter] for name in DECODING_PARTS)
         bank_a_JD, bank_b_OJ = bank_a.weight, bank_b.weight
         if plan.mixed:

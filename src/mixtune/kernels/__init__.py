@@ -32,7 +32,7 @@ MAX_PAIRED_ROWS_CHEAP, MAX_MASKED_ROWS_CHEAP = 32, 256
 
 def choose_path(
     num_rows: int, chosen_rows: int, *, tokens: bool, crossed: bool = False, cheap_products: bool = True
-) -> type[Paired | Gathered | Masked | Grouped | Crossed]:
+) -> type[Paired | Gathered | Masked | Grouped | Stacked | Crossed]:
     """The path for banks of `num_rows` rows of which each instance, or each token, uses `chosen_rows`.
 
     crossed: tokens pair rows of A with other rows of B, as instances packed into one row do. Working on the whole bank
