@@ -76,6 +76,7 @@ def cases(settings: StepSettings) -> Iterator[Case]:
 def models(base: nn.Module, dtype: str, settings: StepSettings) -> dict[str, Callable[[], nn.Module]]:
     """The arms by name, each as what puts its adapter on a copy of `base`."""
     lowered = {} if dtype == "float32" else {f"{PEFT}, adapters {dtype}": partial(with_lora, base, 4, base_dtype=True)}
+    rank = equal_rank(base)
     return {
         "floor": partial(shared_copy, base),
         PEFT: partial(with_lora, base, 4),
@@ -85,9 +86,27 @@ def models(base: nn.Module, dtype: str, settings: StepSettings) -> dict[str, Cal
             f"mixlora E={size} r=4": partial(with_mixture, base, "mixlora", r=4, num_factors=size)
             for size in settings.factors
         },
+        **{
+            f"mixlora E={size} r=4, router_scope {scope}": partial(
+                with_mixture, base, "mixlora", r=4, num_factors=size, router_scope=scope
+            )
+            for size in (16, 256)
+            if size in settings.factors
+            for scope in ("input", "layer")
+        },
+        f"peft r={rank} (as many trained as {MIXLORA})": partial(with_lora, base, rank),
         "peft r=32": partial(with_lora, base, 32),
         "llava-mole K=3 r=32": partial(with_mixture, base, "llava-mole", r=32, num_experts=3),
     }
+
+
+def equal_rank(base: nn.Module) -> int:
+    """The rank at which plain LoRA trains as many values as mixlora with E = 16 and r = 4, routers included."""
+    counts = [
+        sum(parameter.numel() for parameter in trained(model))
+        for model in (with_mixture(base, "mixlora", r=4, num_factors=16), with_lora(base, 1))
+    ]
+    return round(counts[0] / counts[1])
 
 
 def arm(make: Callable[[], nn.Module], shape: tuple[int, int], settings: StepSettings) -> Run:

@@ -31,6 +31,7 @@ TINY = {
     "layer": ("--widths", "16", "--length", "8", "--factors", "16", "--dtypes", "bfloat16", "--no-memory"),
     "step": (*MODEL, "--lengths", "8", "--tokens", "16", "--factors", "16"),
     "decode": (*MODEL, "--batches", "2", "--prompt", "4", "--answer", "2"),
+    "paths": ("--widths", "8", "--length", "4", "--factor-rows", "16", "--expert-rows", "64", "--dtypes", "float32"),
     "data": ("--parts", "collator", "--batch", "2", "--side", "28", "--width", "64", "--question", "3", "--memory"),
 }
 
@@ -50,7 +51,7 @@ def test_a_benchmark_prints_and_writes_every_arm_and_compares_with_what_is_store
     stored = json.loads((tmp_path / "ratios.json").read_text(encoding="utf-8"))[name]["ratios"]
     assert result["environment"]["torch"] == torch.__version__
     assert result["environment"]["threads"] == "1"
-    assert len(stored) == len(result["cases"]) == 1
+    assert len(stored) == len(result["cases"]) == (2 if name == "paths" else 1)
     for case, ratios in zip(result["cases"], stored.values(), strict=True):
         assert case["dtype"] in ("float32", "bfloat16")
         assert case["arms"].keys() == ratios.keys()

@@ -1,14 +1,22 @@
 """What peft asks of the layers it works with, on every preset."""
 
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
 from torch import nn
 
+import sharded_driver
 from mixtune import get_peft_model
 from mixtune.adapters.layer import FrozenLinear, MixtureLinear
-from routed import PRESETS, adapted, config
+from routed import FIRST_WORD, PRESETS, adapted, batch, config, prompts, sample
 from tiny import tiny_llava
+from tolerances import TOL
 
 
 def layers(model):
@@ -70,3 +78,62 @@ def test_a_frozen_linear_stays_frozen_whatever_is_put_in():
     assert not linear.weight.requires_grad and torch.equal(
         linear(torch.ones(1, 2)) - linear.bias, torch.full((1, 3), 2.0)
     )
+
+
+@pytest.mark.parametrize("preset", ["lora", "mixlora", "llava-mole"])
+def test_a_grad_scaler_leaves_gradients_and_step_as_they_are(preset: str) -> None:
+    found, stepped = [], []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10)):
+        model, given = adapted(preset).train(), batch([sample(0, 6), sample(1, 8)])
+        trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        optimizer = torch.optim.SGD(trained.values(), lr=0.1)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(**given).loss
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        if scaler is not None:
+            assert max(each.grad.abs().max() for each in trained.values()) > 1.0  # it was scaled
+            scaler.unscale_(optimizer)
+        found.append({name: each.grad.clone() for name, each in trained.items()})
+        optimizer.step() if scaler is None else scaler.step(optimizer)
+        stepped.append({name: each.detach().clone() for name, each in trained.items()})
+    for plain, scaled in (found, stepped):
+        for name, value in plain.items():
+            size = value.abs().max().clamp_min(1.0)
+            torch.testing.assert_close(scaled[name] / size, value / size, **TOL[torch.float32])
+
+
+def test_shards_over_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
+    """FSDP2, each of two processes with one of the two samples."""
+    presets, out = ("mixlora", "llava-mole"), tmp_path / "gradients.safetensors"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, sharded_driver.__file__, ",".join(presets)]
+    both = [subprocess.Popen([*command, str(rank), str(port), str(out)]) for rank in (0, 1)]
+    whole = {f"{each}/{name}": grad for each in presets for name, grad in sharded_driver.gradients(each).items()}
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    sharded = load_file(out)
+    assert sharded.keys() == whole.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(sharded[name], value, **TOL[torch.float32], msg=lambda t, name=name: f"{name}: {t}")
+
+
+def test_decoding_keeps_what_a_selection_amounts_to_as_long_as_the_selection() -> None:
+    model, found = adapted("mixlora"), prompts([sample(0, 6), sample(1, 8)])
+    tokens = {"input_ids": torch.full((2, 1), FIRST_WORD), "attention_mask": torch.ones(2, 9, dtype=torch.long)}
+    with torch.no_grad():
+        cache = model(**found, use_cache=True).past_key_values
+        assert cache.mixture_kept and not cache.mixture_cores
+        model(**tokens, past_key_values=cache)
+        cores = dict(cache.mixture_cores)
+        assert cores.keys() == cache.mixture_kept.keys()
+        tokens["attention_mask"] = torch.ones(2, 10, dtype=torch.long)
+        model(**tokens, past_key_values=cache)
+        assert all(cache.mixture_cores[key] is core for key, core in cores.items())
+        cache.reorder_cache(torch.tensor([1, 1]))
+        assert not cache.mixture_cores
+        tokens["attention_mask"] = torch.ones(2, 11, dtype=torch.long)
+        model(**tokens, past_key_values=cache)
+        key = next(key for key, core in cores.items() if not torch.equal(core.matrices[0][0], core.matrices[0][1]))
+        (before,), (after,) = cores[key].matrices, cache.mixture_cores[key].matrices
+        assert torch.equal(after, before[[1, 1]])

@@ -20,7 +20,7 @@ def test_one_token_a_row_without_gradient(kind, block, rows, dtype, fresh, monke
     routed = None if kind == "none" else make_routed((rows, 1), tokens, dtype)
     expected = mixture_linear_reference(*tensors, routed, scale=0.7, block=block)
     taken, way = [], kernels.one_token
-    monkeypatch.setattr(kernels, "one_token", lambda *args: taken.append(args) or way(*args))
+    monkeypatch.setattr(kernels, "one_token", lambda *args, **more: taken.append(args) or way(*args, **more))
     wide = tensors[0].repeat(1, 1, 2)  # half of somebody else's tensor is not written over
     base = tensors[0].clone() if fresh else wide[..., : tensors[0].shape[-1]]
     with torch.no_grad():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mixtune.adapters.routes import LayerPlan, route, settle
 from mixtune.adapters.settings import MixtureConfig
-from mixtune.kernels import mixture_linear
+from mixtune.kernels import IDENTITY, Core, decoding_core, is_decoding, mixture_linear, one_token
 from mixtune.routing.scope import ScopeHolder
 
 MERGING = (
@@ -24,6 +24,8 @@ MERGING_LORA = "merging: mixtune never writes into the base's weights; use peft'
 ROUTERS = (
     "mixture_router_A", "mixture_router_B", "mixture_router_AB", "mixture_router_choice", "mixture_router_embed"
 )  # fmt: skip
+
+DECODING_PARTS = ("mixture_A", "mixture_B", "mixture_dropout")
 
 
 class FrozenLinear(nn.Linear):
@@ -90,10 +92,11 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
             return y
         if self.base_layer._forward_hooks:
             y = y.view_as(y)  # somebody may have kept the result, so nothing is added into it in place
+        adapt = self._adapt_one if self._is_decoding(x) else self._adapt
         for adapter in self.active_adapters:
             plan = self.mixture_plan.get(adapter)
             if plan is not None:
-                y = self._adapt(y, x, plan)
+                y = adapt(y, x, plan)
         return y
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -118,6 +121,38 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
         )
         y_BTO = settle(plan, self.holder.scope, y_BTO) if plan.mixed else y_BTO
         return y_BTO[0] if flat else y_BTO
+
+    def _is_decoding(self, x: Tensor) -> bool:
+        """Whether `_adapt_one` may take the place of `_adapt`."""
+        plain = x.dim() == 3 and not self.training and is_decoding(x)
+        return plain and not (torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type))
+
+    def _adapt_one(self, y_B1O: Tensor, x_B1D: Tensor, plan: LayerPlan) -> Tensor:
+        """`_adapt` while decoding, in fewer calls: what one step makes of a kept selection serves the next ones.
+
+        Every look-up counts here, and `self.mixture_A` is a slower one.
+        """
+        adapter, core = plan.adapter, IDENTITY
+        parts: Any = self._modules
+        bank_a, bank_b, dropout = (parts[name]._modules[adapter] for name in DECODING_PARTS)
+        bank_a_JD, bank_b_OJ = bank_a.weight, bank_b.weight
+        if plan.mixed:
+            core = self._core(y_B1O, x_B1D, bank_a_JD, plan)
+        if dropout.training:
+            x_B1D = dropout(x_B1D)
+        return one_token(y_B1O, x_B1D, bank_a_JD, bank_b_OJ, core, scale=plan.scale)
+
+    def _core(self, y_B1O: Tensor, x_B1D: Tensor, bank_JD: Tensor, plan: LayerPlan) -> Core:
+        """What the router of `plan` has decided: made once for a kept selection, or once a step for a group."""
+        scope, cores = self.holder.scope, None
+        if scope is not None and (plan.instance or plan.config.router_scope != "linear"):
+            cores = scope.cores(plan.instance and plan.config.keep_selection)
+        core = None if cores is None else cores.get(plan.key)
+        if core is None:
+            core = decoding_core(route(self, plan, x_B1D), y_B1O, bank_JD, plan.block)
+            if cores is not None:
+                cores[plan.key] = core
+        return core
 
     def _add(self, name: str, adapter: str, d_in: int, d_out: int, *, bias: bool = False) -> None:
         # nn.Linear starts as kaiming_uniform(a=sqrt(5)), peft's start for LoRA's A; each row depends on d_in alone.

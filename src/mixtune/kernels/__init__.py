@@ -6,32 +6,51 @@ Shape suffixes as in `factored.py`.
 import torch
 from torch import Tensor
 
-from mixtune.kernels.decoding import add_one, is_decoding, one_token
+from mixtune.kernels.decoding import IDENTITY, Core, decoding_core, is_decoding, is_fresh, one_token
 from mixtune.kernels.factored import ExpertsPlan, Gathered, Paired, Plain, Plan, RowsPlan
+from mixtune.kernels.grouped import Grouped, Stacked, can_stack
 from mixtune.kernels.reference import mixture_linear_reference
-from mixtune.kernels.tokens import Crossed, Grouped, Masked
+from mixtune.kernels.tokens import Crossed, Masked
 from mixtune.routing.routers import RouterOutput, full_precision
 
-__all__ = ["choose_path", "mixture_linear", "mixture_linear_reference"]
+__all__ = [
+    "IDENTITY",
+    "Core",
+    "choose_path",
+    "decoding_core",
+    "is_decoding",
+    "mixture_linear",
+    "mixture_linear_reference",
+    "one_token",
+]
 
-MAX_PAIRED_ROWS = 48
-MAX_MASKED_ROWS = 192
+# Most bank rows for which work on the whole bank is the faster way: `python -m benchmarks paths`, docs/kernels.md.
+# Of decisions of instances and of tokens: in float32 on a CPU, and where products are cheap beside copies.
+MAX_PAIRED_ROWS, MAX_MASKED_ROWS = 12, 64
+MAX_PAIRED_ROWS_CHEAP, MAX_MASKED_ROWS_CHEAP = 32, 256
 
 
 def choose_path(
-    num_rows: int, chosen_rows: int, *, tokens: bool, crossed: bool = False
-) -> type[Paired | Gathered | Masked | Grouped | Crossed]:
+    num_rows: int, chosen_rows: int, *, tokens: bool, crossed: bool = False, cheap_products: bool = True
+) -> type[Paired | Gathered | Masked | Grouped | Stacked | Crossed]:
     """The path for banks of `num_rows` rows of which each instance, or each token, uses `chosen_rows`.
 
     crossed: tokens pair rows of A with other rows of B, as instances packed into one row do. Working on the whole bank
     is a few large products with unused rows in them; working on the chosen rows alone saves those rows but copies x or
-    the bank about.
+    the bank about. cheap_products: matrix products are fast beside copies, as `has_cheap_products` says.
     """
     if crossed:
         return Crossed
     if tokens:
-        return Masked if num_rows <= max(MAX_MASKED_ROWS, chosen_rows) else Grouped
-    return Paired if num_rows <= max(MAX_PAIRED_ROWS, chosen_rows) else Gathered
+        most = MAX_MASKED_ROWS_CHEAP if cheap_products else MAX_MASKED_ROWS
+        return Masked if num_rows <= max(most, chosen_rows) else Grouped
+    most = MAX_PAIRED_ROWS_CHEAP if cheap_products else MAX_PAIRED_ROWS
+    return Paired if num_rows <= max(most, chosen_rows) else Gathered
+
+
+def has_cheap_products(base: Tensor) -> bool:
+    """True in half precision, away from a CPU, and for a compiler, whose graph a loop over experts would break."""
+    return base.element_size() < 4 or base.device.type != "cpu" or torch.compiler.is_compiling()
 
 
 def mixture_linear(
@@ -56,24 +75,22 @@ def mixture_linear(
     Raises ValueError if shapes do not fit.
     """
     _check_shapes(base_BTO, x_BTD, bank_a_JD, bank_b_OJ, block)
-    in_place = not torch.compiler.is_compiling() and _fresh(base_BTO)
     tensors = (base_BTO, x_BTD, bank_a_JD, bank_b_OJ)
     with full_precision(base_BTO):
         if is_decoding(x_BTD):
-            w_BJ = one_token(x_BTD, bank_a_JD, routed, block, base_BTO.dtype)
-            return add_one(base_BTO, w_BJ, bank_b_OJ, scale, in_place)
+            core = IDENTITY if routed is None else decoding_core(routed, base_BTO, bank_a_JD, block)
+            return one_token(*tensors, core, scale=scale)
+        in_place = not torch.compiler.is_compiling() and is_fresh(base_BTO)
         if routed is None:
             return Plain.apply(*tensors, Plan(scale=scale, in_place=in_place))
         chosen = routed.indices_a.shape[-1] * block
         tokens, crossed = routed.indices_a.dim() == 3, routed.indices_a is not routed.indices_b
-        path = choose_path(bank_a_JD.shape[0], chosen, tokens=tokens, crossed=tokens and crossed)
+        kind = {"tokens": tokens, "crossed": tokens and crossed, "cheap_products": has_cheap_products(base_BTO)}
+        path = choose_path(bank_a_JD.shape[0], chosen, **kind)
+        if path is Grouped and can_stack(base_BTO, x_BTD, block):
+            path = Stacked
         gates, plan = _plan(routed, scale, block, in_place)
         return path.apply(*tensors, gates, plan)
-
-
-def _fresh(base: Tensor) -> bool:
-    """Whether nobody else can read `base`. A compiler decides for itself, and tensors it traces do not know."""
-    return base.is_contiguous() and not base._is_view() and not (base.is_leaf and base.requires_grad)
 
 
 def _plan(routed: RouterOutput, scale: float, block: int, in_place: bool) -> tuple[Tensor, Plan]:

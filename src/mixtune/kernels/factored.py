@@ -8,6 +8,7 @@ Paired    an instance's M written out, J by J: w = z M. Three large products wha
 Gathered  only the chosen rows of the banks, copied for each instance: B small products of K·block rows.
 Masked    M diagonal: w = z times the token's gate of each expert, zero for experts it did not choose.
 Grouped   tokens sorted by expert, one pair of products an expert: work does not grow with the number of experts.
+Stacked   the same in torch's one call for all experts, on CUDA.
 Crossed   M any pairing, another for each token (instances packed into one row): w = z moved to other rows.
 
 Shape suffixes: B instances, T tokens, N = B·T, D input width, O output width, E factors or experts, K chosen slots,

@@ -1,6 +1,6 @@
 """Paths of `mixture_linear` for decisions that differ from token to token.
 
-See `factored.py` for what the paths share, for the names Masked, Grouped and Crossed, and for the shape suffixes.
+See `factored.py` for what the paths share, for the names Masked and Crossed, and for the shape suffixes.
 """
 
 import torch
@@ -80,68 +80,3 @@ class Crossed(Function):
             dz_NJ = scaled_NC.new_zeros(dw_NJ.shape).scatter_add_(1, rows_a_NC, dw_NC * scaled_NC).to(x.dtype)
             d_x, d_bank_a = down_grads(ctx, dz_NJ, x, a_JD)
         return dy, d_x, d_bank_a, d_bank_b, d_gates, None
-
-
-class Grouped(Function):
-    """Tokens sorted by expert: each expert's tokens meet that expert's rows only."""
-
-    @staticmethod
-    def forward(
-        ctx: Context, base: Tensor, x: Tensor, bank_a: Tensor, bank_b: Tensor, gates: Tensor, plan: ExpertsPlan
-    ) -> Tensor:
-        """Compute y from gates [B, T, K]."""
-        ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, gates.dtype)
-        x, a_JD, b_OJ = x.to(base.dtype), bank_a.to(base.dtype), bank_b.to(base.dtype)
-        order_P, token_P, ctx.groups = sort_by_expert(plan.experts, a_JD.shape[0] // plan.block, plan.block)
-        scaled_P1 = (flat(gates).to(core_dtype(gates, x)) * plan.scale).flatten()[order_P, None]
-        x_PD = flat(x).index_select(0, token_P)
-        z_PR, u_PO = x.new_empty(len(order_P), plan.block), x.new_empty(len(order_P), b_OJ.shape[0])
-        for at, rows in ctx.groups:
-            torch.mm(x_PD[at], a_JD[rows].t(), out=z_PR[at])
-        w_PR = (z_PR * scaled_P1).to(base.dtype)
-        for at, rows in ctx.groups:
-            torch.mm(w_PR[at], b_OJ[:, rows].t(), out=u_PO[at])
-        ctx.save_for_backward(x, z_PR, w_PR, a_JD, b_OJ, scaled_P1, order_P, token_P)
-        y = base if plan.in_place else base.clone(memory_format=torch.contiguous_format)
-        y.view(-1, y.shape[-1]).index_add_(0, token_P, u_PO)
-        if plan.in_place:
-            ctx.mark_dirty(base)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Context, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of every input; None for what needs none and for the plan."""
-        x, z_PR, w_PR, a_JD, b_OJ, scaled_P1, order_P, token_P = ctx.saved_tensors
-        x_PD, dy_PO = flat(x).index_select(0, token_P), flat(dy).index_select(0, token_P)
-        dw_PR, dx_PD = torch.empty_like(z_PR), torch.empty_like(x_PD)
-        d_a_JD, d_b_OJ = torch.zeros_like(a_JD), torch.zeros_like(b_OJ)
-        with full_precision(dy):
-            for at, rows in ctx.groups:
-                torch.mm(dy_PO[at], b_OJ[:, rows], out=dw_PR[at])
-                d_b_OJ[:, rows] = torch.mm(dy_PO[at].t(), w_PR[at])
-            dz_PR = (dw_PR * scaled_P1).to(x.dtype)
-            for at, rows in ctx.groups:
-                torch.mm(dz_PR[at], a_JD[rows], out=dx_PD[at])
-                torch.mm(dz_PR[at].t(), x_PD[at], out=d_a_JD[rows])
-        d_scaled_P = (dw_PR.to(scaled_P1.dtype) * z_PR).sum(-1) * ctx.plan.scale
-        d_gates = torch.empty_like(d_scaled_P).index_copy_(0, order_P, d_scaled_P).to(ctx.dtypes[3])
-        d_x = torch.zeros_like(flat(x)).index_add_(0, token_P, dx_PD).view(x.shape).to(ctx.dtypes[0])
-        d_banks = d_a_JD.to(ctx.dtypes[1]), d_b_OJ.to(ctx.dtypes[2])
-        return dy, d_x, *d_banks, d_gates.view(*x.shape[:2], ctx.plan.experts.shape[1]), None
-
-
-def sort_by_expert(
-    experts_NK: Tensor, num_experts: int, block: int
-) -> tuple[Tensor, Tensor, list[tuple[slice, slice]]]:
-    """Sort the (token, slot) pairs by expert: their order, their tokens, and for each expert that has any the slice of
-    pairs and the slice of bank rows. Counting needs one transfer to the host.
-    """
-    order_P = experts_NK.flatten().argsort(stable=True)
-    counts = torch.bincount(experts_NK.flatten(), minlength=num_experts).tolist()
-    groups, start = [], 0
-    for expert, count in enumerate(counts):
-        if count:
-            groups.append((slice(start, start + count), slice(expert * block, (expert + 1) * block)))
-        start += count
-    return order_P, order_P // experts_NK.shape[1], groups

@@ -56,12 +56,14 @@ class Kept(NamedTuple):
 
 
 class RoutedCache(Cache):
-    """What `adopt` mixes into a cache's class: `mixture_kept` maps a router's key to its selection.
+    """What `adopt` mixes into a cache's class: `mixture_kept` maps a router's key to its selection, `mixture_cores` to
+    what decoding has made of that selection and can make again.
 
     Selections follow every change of the batch. Cropping leaves them alone, unless nothing is left to belong to.
     """
 
     mixture_kept: dict[Key, Kept]
+    mixture_cores: dict[Key, Any]
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Reorder keys, values and selections."""
@@ -81,13 +83,13 @@ class RoutedCache(Cache):
     def reset(self) -> None:
         """Empty the cache; its selections go too."""
         super().reset()
-        self.mixture_kept = {}
+        self.mixture_kept, self.mixture_cores = {}, {}
 
     def crop(self, *args: Any, **kwargs: Any) -> None:
         """Shorten the cache; see the class."""
         super().crop(*args, **kwargs)
         if filled(self) == 0:
-            self.mixture_kept = {}
+            self.mixture_kept, self.mixture_cores = {}, {}
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # The subclass is made at run time, so copies and pickles are told how to make it again.
@@ -95,6 +97,7 @@ class RoutedCache(Cache):
 
     def _each(self, change: Any) -> None:
         self.mixture_kept = {key: change(kept) for key, kept in self.mixture_kept.items()}
+        self.mixture_cores = {}
 
 
 @functools.cache
@@ -113,11 +116,17 @@ def adopt(cache: Cache, selections: dict[Key, Kept]) -> None:
         cache.__class__ = routed_class(kind)
         cache.__dict__["mixture_kept"] = {}
     kept_by(cache).update(selections)
+    cache.__dict__["mixture_cores"] = {}
 
 
 def kept_by(cache: Any) -> dict[Key, Kept]:
     """The selections that `cache` carries; empty for anything that carries none."""
     return cache.mixture_kept if isinstance(cache, RoutedCache) else {}
+
+
+def cores_by(cache: Any) -> dict[Key, Any] | None:
+    """Where decoding may keep what it makes of the selections that `cache` carries; None if it carries none."""
+    return cache.mixture_cores if isinstance(cache, RoutedCache) and cache.mixture_kept else None
 
 
 def filled(cache: Any) -> int:

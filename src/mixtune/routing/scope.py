@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mixtune.routing.auxiliary import AuxiliaryLoss
-from mixtune.routing.cache import Kept, Key, kept_by
+from mixtune.routing.cache import Kept, Key, cores_by, kept_by
 from mixtune.routing.prompts import IGNORED, BatchFacts
 from mixtune.routing.routers import RouterOutput, pool_prompt, pool_segments
 
@@ -57,13 +57,14 @@ class RoutingScope:
     replaying: bool = False
     live: dict[Key, RouterOutput] = field(default_factory=dict)
     owed: dict[Key, Tensor] = field(default_factory=dict)
+    _cores: dict[Key, Any] = field(default_factory=dict)
     _pooled: tuple[Tensor, tuple[bool, bool], Tensor] | None = None
     _masks: dict[str, Tensor | None] = field(default_factory=dict)
     _segments: int | None = None
 
     def again(self) -> RoutingScope:
         """The same forward, run again by activation checkpointing: same selections, nothing counted twice."""
-        return replace(self, live={}, owed={}, _pooled=None, replaying=True)
+        return replace(self, live={}, owed={}, _cores={}, _pooled=None, replaying=True)
 
     def from_cache(self, key: Key) -> RouterOutput | None:
         """The selection that came with the KV cache, or None if the prompt is in this forward.
@@ -79,6 +80,12 @@ class RoutingScope:
                 "selection to go on with; run the prompt again with the adapter active"
             )
         return None
+
+    def cores(self, kept: bool) -> dict[Key, Any] | None:
+        """Where decoding keeps what it makes of selections: beside those of the KV cache if they are `kept` there (None
+        while it has none), else for this forward.
+        """
+        return cores_by(self.cache) if kept else self._cores
 
     def owners(self, like: Tensor) -> Tensor | None:
         """Number of the instance each position belongs to where rows are packed, [B, T], on the device of `like`."""
