@@ -37,3 +37,20 @@ def test_more_tokens_or_a_gradient_take_the_usual_paths(monkeypatch):
         tensors = make_tensors(shape, EXPERTS, torch.float32)
         with torch.set_grad_enabled(learning):
             mixture_linear(tensors[0] * 1.0, *tensors[1:], make_routed(shape, True, torch.float32), scale=0.7, block=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("kind", ["instance", "crossed"])
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_a_core_that_is_kept_holds_the_chosen_rows_where_these_are_fewer(rows, kind, block, dtype):
+    base, x, bank_a, bank_b = (each.detach() for each in make_tensors((rows, 1), EXPERTS * block, dtype))
+    routed = make_routed((rows, 1), {"instance": False, "crossed": "crossed"}[kind], dtype)
+    expected = mixture_linear_reference(base, x, bank_a, bank_b, routed, scale=0.7, block=block)
+    wide = kernels.wide_dtype(base, bank_a)
+    core = kernels.decoding_core(routed, wide, (bank_a, bank_b), block, keep=True)
+    assert (core.chosen is not None) == (routed.indices_a.numel() * block < EXPERTS * block)
+    with torch.no_grad():
+        y = kernels.one_token(base.clone(), x, bank_a, bank_b, core, scale=0.7)
+    size = expected.abs().max().clamp_min(1.0)
+    torch.testing.assert_close(y / size, expected / size, **TOL[dtype])

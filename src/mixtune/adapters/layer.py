@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mixtune.adapters.routes import LayerPlan, route, settle
 from mixtune.adapters.settings import MixtureConfig
-from mixtune.kernels import IDENTITY, Core, decoding_core, is_decoding, mixture_linear, one_token
+from mixtune.kernels import IDENTITY, Core, decoding_core, is_decoding, mixture_linear, one_token, wide_dtype
 from mixtune.routing.scope import ScopeHolder
 
 MERGING = (
@@ -137,21 +137,22 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
         bank_a, bank_b, dropout = (parts[name]._modules[adapter] for name in DECODING_PARTS)
         bank_a_JD, bank_b_OJ = bank_a.weight, bank_b.weight
         if plan.mixed:
-            core = self._core(y_B1O, x_B1D, bank_a_JD, plan)
+            core = self._core(x_B1D, (bank_a_JD, bank_b_OJ), wide_dtype(y_B1O, bank_a_JD), plan)
         if dropout.training:
             x_B1D = dropout(x_B1D)
         return one_token(y_B1O, x_B1D, bank_a_JD, bank_b_OJ, core, scale=plan.scale)
 
-    def _core(self, y_B1O: Tensor, x_B1D: Tensor, bank_JD: Tensor, plan: LayerPlan) -> Core:
+    def _core(self, x_B1D: Tensor, banks: tuple[Tensor, Tensor], dtype: torch.dtype, plan: LayerPlan) -> Core:
         """What the router of `plan` has decided: made once for a kept selection, or once a step for a group."""
-        scope, cores = self.holder.scope, None
+        scope, cores, keep = self.holder.scope, None, plan.instance and plan.config.keep_selection
         if scope is not None and (plan.instance or plan.config.router_scope != "linear"):
-            cores = scope.cores(plan.instance and plan.config.keep_selection)
-        core = None if cores is None else cores.get(plan.key)
+            cores = scope.cores(keep)
+        key = plan.own_key if keep else plan.key  # what is kept may hold rows of this layer's banks
+        core = None if cores is None else cores.get(key)
         if core is None:
-            core = decoding_core(route(self, plan, x_B1D), y_B1O, bank_JD, plan.block)
+            core = decoding_core(route(self, plan, x_B1D), dtype, banks, plan.block, keep=keep and cores is not None)
             if cores is not None:
-                cores[plan.key] = core
+                cores[key] = core
         return core
 
     def _add(self, name: str, adapter: str, d_in: int, d_out: int, *, bias: bool = False) -> None:

@@ -36,8 +36,8 @@ class LayerPlan:
 
     Worked out from these once, since every layer reads them in every forward: block, bank rows of
     one factor (1) or expert (its rank); rows of bank A; scale, s of `MixtureConfig`; key of the
-    router in the scope and the cache (adapter, and name of the linear or of its group); instance,
-    whether instances are routed; options, of a conditional router.
+    router in the scope and the cache (adapter, and name of the linear or of its group), own_key of
+    the linear; instance, whether instances are routed; options, of a conditional router.
     """
 
     config: MixtureConfig
@@ -50,6 +50,7 @@ class LayerPlan:
     rows: int = field(init=False)
     scale: float = field(init=False)
     key: Key = field(init=False)
+    own_key: Key = field(init=False)
     instance: bool = field(init=False)
     options: ConditionalOptions = field(init=False)
 
@@ -61,6 +62,7 @@ class LayerPlan:
             "rows": config.size * block if self.mixed else config.r,
             "scale": config.scale,
             "key": (self.adapter, router_name(self.name, config.router_scope)),
+            "own_key": (self.adapter, self.name),
             "instance": self.mixed and config.context == "instance",
             "options": ConditionalOptions(
                 r=config.r, conditional=config.conditional, gate=config.gate, ifs_weight=config.ifs_weight

@@ -6,7 +6,7 @@ Shape suffixes as in `factored.py`.
 import torch
 from torch import Tensor
 
-from mixtune.kernels.decoding import IDENTITY, Core, decoding_core, is_decoding, is_fresh, one_token
+from mixtune.kernels.decoding import IDENTITY, Core, decoding_core, is_decoding, is_fresh, one_token, wide_dtype
 from mixtune.kernels.factored import ExpertsPlan, Gathered, Paired, Plain, Plan, RowsPlan
 from mixtune.kernels.grouped import Grouped, Stacked, can_stack
 from mixtune.kernels.reference import mixture_linear_reference
@@ -22,6 +22,7 @@ __all__ = [
     "mixture_linear",
     "mixture_linear_reference",
     "one_token",
+    "wide_dtype",
 ]
 
 # Most bank rows for which work on the whole bank is the faster way: `python -m benchmarks paths`, docs/kernels.md.
@@ -78,7 +79,8 @@ def mixture_linear(
     tensors = (base_BTO, x_BTD, bank_a_JD, bank_b_OJ)
     with full_precision(base_BTO):
         if is_decoding(x_BTD):
-            core = IDENTITY if routed is None else decoding_core(routed, base_BTO, bank_a_JD, block)
+            dtype, banks = wide_dtype(base_BTO, bank_a_JD), (bank_a_JD, bank_b_OJ)
+            core = IDENTITY if routed is None else decoding_core(routed, dtype, banks, block)
             return one_token(*tensors, core, scale=scale)
         in_place = not torch.compiler.is_compiling() and is_fresh(base_BTO)
         if routed is None:

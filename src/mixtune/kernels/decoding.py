@@ -24,11 +24,13 @@ class Core(NamedTuple):
 
     matrices: what x Aᵀ of each row is multiplied by, one after another: [B, 1, J] by elements, else as a matrix.
     rows: those of the only expert of the only row, instead of the whole banks; gate: its gate.
+    chosen: instead of the banks, each row's own: [B, C, D] of A and, times gates, [B, C, O] of B.
     """
 
     matrices: tuple[Tensor, ...] = ()
     rows: slice | None = None
     gate: float = 1.0
+    chosen: tuple[Tensor, Tensor] | None = None
 
 
 IDENTITY = Core()
@@ -44,13 +46,22 @@ def wide_dtype(base: Tensor, bank: Tensor) -> torch.dtype:
     return torch.promote_types(base.dtype, bank.dtype)
 
 
-def decoding_core(routed: RouterOutput, base_B1O: Tensor, bank_JD: Tensor, block: int) -> Core:
-    """M for `one_token`: it depends on the selection alone, so whoever keeps a selection can keep it."""
+def decoding_core(
+    routed: RouterOutput, dtype: torch.dtype, banks: tuple[Tensor, Tensor], block: int, *, keep: bool = False
+) -> Core:
+    """M for `one_token` with `banks` (A's [J, D], B's [O, J]), computed in `dtype`.
+
+    It depends on the selection alone, so whoever keeps a selection can keep it. If it is to be kept, the chosen rows
+    are copied where these are fewer than the banks': what a step takes is the time to read them.
+    """
+    bank_JD, bank_OJ = banks
     if routed.indices_a.numel() == 1 and routed.indices_a is routed.indices_b and _on_host(bank_JD):
         first = int(routed.indices_a) * block
         return Core(rows=slice(first, first + block), gate=float(routed.gates))
-    indices_a, indices_b, gates_BC = _rows(routed, block, wide_dtype(base_B1O, bank_JD))
+    indices_a, indices_b, gates_BC = _rows(routed, block, dtype)
     (batch, count), num_rows = indices_a.shape, len(bank_JD)
+    if keep and batch * count < num_rows:
+        return Core(chosen=(bank_JD[indices_a].to(dtype), bank_OJ.t()[indices_b].to(dtype) * gates_BC[..., None]))
     if routed.indices_a is routed.indices_b:
         return Core((gates_BC.new_zeros(batch, num_rows).scatter_add_(1, indices_a, gates_BC)[:, None],))
     if num_rows <= MAX_CORE_ROWS:
@@ -71,10 +82,14 @@ def one_token(
     if x_B1D.dtype != base_B1O.dtype or bank_a_JD.dtype != base_B1O.dtype:
         dtype = wide_dtype(base_B1O, bank_a_JD)
         x_B1D, bank_a_JD, bank_b_OJ = x_B1D.to(dtype), bank_a_JD.to(dtype), bank_b_OJ.to(dtype)
-    z_B1J = F.linear(x_B1D, bank_a_JD)
-    for each in core.matrices:
-        z_B1J = z_B1J * each if each.shape[1] == 1 else torch.bmm(z_B1J, each)
-    more_B1O = F.linear(z_B1J, bank_b_OJ)
+    if core.chosen is not None:
+        a_BCD, b_BCO = core.chosen
+        more_B1O = torch.bmm(torch.bmm(x_B1D, a_BCD.transpose(1, 2)), b_BCO)
+    else:
+        z_B1J = F.linear(x_B1D, bank_a_JD)
+        for each in core.matrices:
+            z_B1J = z_B1J * each if each.shape[1] == 1 else torch.bmm(z_B1J, each)
+        more_B1O = F.linear(z_B1J, bank_b_OJ)
     if not torch.compiler.is_compiling() and is_fresh(base_B1O):
         return base_B1O.add_(more_B1O, alpha=scale)
     return torch.add(base_B1O, more_B1O, alpha=scale).to(base_B1O.dtype)
