@@ -90,7 +90,7 @@ def test_every_worker_has_at_least_one_thread():
 
 def test_a_missing_ray_is_named_with_the_pip_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=r"pip install 'mixtune\[ray\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'mixtune\[ray\]'"):
         RayPool("local")
 
 

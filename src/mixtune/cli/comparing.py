@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,6 +75,7 @@ def compare_command(
         if dry_run:
             rehearse(Plan(loaded, names, folder), names, Console(highlight=False))
             return
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs are ended, not left behind
         ended = Comparer(
             loaded=loaded, names=names, out=folder, discard_changed=discard_changed,
             pool=RayPool(ray, threads) if ray else LocalPool(workers), command=" ".join(["mixtune", *sys.argv[1:]]),

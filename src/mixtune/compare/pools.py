@@ -97,15 +97,15 @@ class LocalPool:
 class RayPool:
     """Jobs on a Ray cluster at `address` ("local" starts one here); every machine must see the same files.
 
-    A job asks for `threads` CPUs and, where the cluster has GPUs, one of them. Raises ImportError with the pip line
-    where Ray is not installed.
+    A job asks for `threads` CPUs and, where the cluster has GPUs, one of them. Raises ValueError with the pip line if
+    Ray is not installed.
     """
 
     def __init__(self, address: str, threads: int = 1):
         try:
             import ray
         except ImportError as error:
-            raise ImportError(RAY_HINT) from error
+            raise ValueError(RAY_HINT) from error
         self.ray = ray
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         ray.init(

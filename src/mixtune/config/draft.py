@@ -132,7 +132,7 @@ class Draft:
             spelt = " or ".join(f"{section}.{key}" for section in homes)
             raise ValueError(f"{key}: is in several sections; write {spelt}")
         leaves = [leaf for section in sections for leaf in fields_at((section,), self.root)]
-        raise ValueError(f"{key}: unknown key{near(key, leaves)}")
+        raise ValueError(f"{key}: unknown key{near(key, [*leaves, *sections])}")
 
     def _set(self, path: Path, value: Any) -> None:
         here: Any = self.value
