@@ -118,3 +118,8 @@ def test_an_unknown_baseline_and_protocol_are_named(load):
 def test_full_fine_tuning_needs_float32(load):
     with pytest.raises(ConfigError, match=r"arms\.full: model\.dtype: train\.stage 'full'"):
         load(TEXT.replace("dtype: float32", "dtype: bfloat16"))
+
+
+def test_an_untuned_arm_needs_no_adapter(load):
+    text = TEXT.replace("  adapter: {r: 4, num_factors: 16}\n", "") + "  untuned: {kind: untuned}\n"
+    assert load(text).recipes["untuned"].adapter is None

@@ -91,18 +91,22 @@ def test_changed_settings_are_refused_by_the_field_and_discarded_when_asked(resu
     assert "learning_rate: 0.02" in (root / "changed" / "lora" / "seed-0" / "recipe.yaml").read_text()
 
 
-def test_a_search_chooses_for_the_final_runs(tmp_path):
-    settings = comparison(tmp_path, arms={"lora": {"adapter": {"preset": "lora"}}}, seeds=[0])
+def test_a_search_chooses_for_the_final_runs_and_an_arm_whose_search_failed_is_not_run(tmp_path):
+    arms = {"lora": {"adapter": {"preset": "lora", "scaling": 1.0}}, "other": {"adapter": {"preset": "lora"}}}
+    settings = comparison(tmp_path, arms=arms, seeds=[0])
     settings["evaluate"]["validation"] = [str(tmp_path / "validation" / "samples.jsonl")]
-    settings["search"] = {"grid": {"learning_rate": [1e-9, 0.05], "scaling": [1.0]}, "steps": 2}
-    ended = run(tmp_path, settings, InProcess())
-    rows = ended.result["search"]
+    settings["search"] = {"grid": {"learning_rate": [1e-9, 0.05], "scaling": [4.0]}, "steps": 2}
+    ended = run(tmp_path, settings, InProcess(breaks="search/lora"))
+    failed, rows = ended.result["search"][:2], ended.result["search"][2:]
+    assert all(row["accuracy"] is None and not row["chosen"] and set(row["point"]) == {"train.learning_rate"}
+               for row in failed)  # fmt: skip
+    assert [row["arm"] for row in ended.result["runs"]] == ["other"] and len(ended.failed) == 2
+    assert ended.result["results"][0]["differences"] == {}  # without its baseline
     assert [row["point"]["train.learning_rate"] for row in rows] == [1e-9, 0.05] and sum(r["chosen"] for r in rows) == 1
     chosen = next(row for row in rows if row["chosen"])
     assert chosen["accuracy"] == max(row["accuracy"] for row in rows)
-    facts = ended.result["arms"]["lora"]
-    assert (facts["learning_rate"], facts["scale"]) == (chosen["point"]["train.learning_rate"], 1.0)
-    found = tmp_path / "out" / "search" / "lora" / "learning_rate-0.05_scaling-1.0" / "seed-0"
-    assert (found / "run.json").exists() and json.loads((found / "train_result.json").read_text())["metrics"][
-        "steps"
-    ] == 2
+    facts = ended.result["arms"]["other"]
+    assert (facts["learning_rate"], facts["scale"]) == (chosen["point"]["train.learning_rate"], 4.0)
+    found = tmp_path / "out" / "search" / "other" / "learning_rate-0.05_scaling-4.0" / "seed-0"
+    assert (found / "run.json").exists()
+    assert json.loads((found / "train_result.json").read_text())["metrics"]["steps"] == 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,16 @@ def pocket_names() -> Names:
     return Names(recipe=resolve, questions=asked)
 
 
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Within the block SIGTERM does what Ctrl-C does: the runs are ended too, instead of being left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @app.command("compare", help=COMPARE_HELP)
 def compare_command(
     recipe: Annotated[Path, typer.Argument(help="YAML comparison.")],
@@ -75,11 +86,12 @@ def compare_command(
         if dry_run:
             rehearse(Plan(loaded, names, folder), names, Console(highlight=False))
             return
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs are ended, not left behind
-        ended = Comparer(
+        made = Comparer(
             loaded=loaded, names=names, out=folder, discard_changed=discard_changed,
             pool=RayPool(ray, threads) if ray else LocalPool(workers), command=" ".join(["mixtune", *sys.argv[1:]]),
-        ).run()  # fmt: skip
+        )  # fmt: skip
+        with sigterm_as_interrupt():
+            ended = made.run()
         show_ended(ended, Console(), typer.echo)
     if ended.failed:
         raise typer.Exit(1)

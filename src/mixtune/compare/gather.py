@@ -87,7 +87,7 @@ class Table:
                 self._right[key[0]].setdefault(key[1], {}).setdefault(task, {}).update(right)
         for (arm, seed), found in counts.items():
             if found < expected[arm][seed]:
-                del self._right[arm][seed]
+                self._right[arm].pop(seed, None)
         self._fixed = {each.run.arm for each in finished if not each.run.trains}
 
     @property

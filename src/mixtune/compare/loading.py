@@ -121,13 +121,16 @@ def _check_adapter(draft: Draft, arm: str, given: Any) -> None:
 def arm_recipe(base: Mapping[str, Any], arm: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
     """Plain data of an arm's recipe: the base, the arm's changes, the scale of all arms where the arm has none.
 
-    The base's adapter is left out for a stage that trains none, unless the arm speaks of an adapter itself.
+    The base's adapter is left out for a stage that trains none, unless the arm speaks of an adapter itself; an untuned
+    arm is a recipe without one, of which only the model is used.
     """
     changes = {part: arm[part] for part in Recipe.model_fields if arm.get(part)}
     whole = merged(base, changes)
     train = whole.get("train")
     if isinstance(train, dict):
         train["output_dir"] = UNUSED_DIR
+        if arm.get("kind") == "untuned":
+            train["stage"] = "align"
         if train.get("stage", "tune") != "tune" and "adapter" not in changes:
             whole.pop("adapter", None)
     given = changes.get("adapter", {})

@@ -63,7 +63,7 @@ class Plan:
 
     def __init__(self, loaded: Loaded, names: Names, out: Path):
         self.settings, self.out, self.names = loaded.settings, out, names
-        self._data: dict[str, DataFacts] = {}
+        self._data: dict[str, tuple[list[str], str]] = {}  # tasks of the samples, and what they hash to
         mistakes: list[str] = []
         self.arms = fitted_arms(loaded, names, mistakes)
         mistakes += self._unmatched() if self.settings.match == "steps" and not mistakes else []
@@ -76,18 +76,17 @@ class Plan:
         return self.settings.data_sizes or (None,)
 
     def data(self, recipe: Recipe, size: int | None) -> DataFacts:
-        """The recipe's training data at one size, read once."""
+        """The recipe's training data at one size. What was read once is not read again for other draws of it."""
         settings = sized(recipe, size).data
-        key = settings.model_dump_json()
+        key = settings.model_dump_json(include={"sources", "max_per_task", "max_bad"})
         if key not in self._data:
             resolved = self.names.recipe(recipe.model_copy(update={"data": settings}))
             samples = read_samples(resolved.data)[0]
-            labels = sorted({sample.task for sample in samples})
-            numbers = [labels.index(sample.task) for sample in samples]
-            content = fingerprint_samples(samples)
-            sampler = TaskSampler(numbers, settings, 0, labels, content)
-            self._data[key] = DataFacts(samples=len(samples), fingerprint=sampler.fingerprint, quotas=sampler.quotas)
-        return self._data[key]
+            self._data[key] = [sample.task for sample in samples], fingerprint_samples(samples)
+        labels, content = self._data[key]
+        tasks = sorted(set(labels))
+        sampler = TaskSampler([tasks.index(label) for label in labels], settings, 0, tasks, content)
+        return DataFacts(samples=len(labels), fingerprint=sampler.fingerprint, quotas=sampler.quotas)
 
     def steps(self, arm: Arm, size: int | None, task: str | None = None) -> int:
         """Optimizer steps of one run of an arm."""

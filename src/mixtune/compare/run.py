@@ -55,8 +55,8 @@ class Comparer:
     def run(self) -> Ended:
         """Search, run, judge and write. Whatever an earlier start finished is kept and not repeated.
 
-        A run that fails stops no other; the results are of what succeeded. Raises ValueError for a comparison that
-        cannot be run at all.
+        A run that fails stops no other; the results are of what succeeded, without arms of whose search nothing did.
+        Raises ValueError for a comparison that cannot be run at all.
         """
         plan = Plan(self.loaded, self.names, self.out)
         maker = self._maker(plan)
@@ -65,7 +65,8 @@ class Comparer:
         self.out.mkdir(parents=True, exist_ok=True)
 
         tried, failed = self._search(plan, maker, search)
-        runs = plan.runs(winners(plan.settings, tried))
+        best = winners(plan.settings, tried)
+        runs = [run for run in plan.runs(best) if not search or not run.trains or run.arm in best]
         self._check_changed(maker, runs)
         failed += self._all(maker, runs, "runs")
 
