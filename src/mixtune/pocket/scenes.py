@@ -15,6 +15,7 @@ from mixtune.pocket.tasks import PictureAssets
 from mixtune.pocket.tasks.conflict import Family, make_scene
 from mixtune.pocket.tasks.spec import Part
 
+# Raised whenever a family's scenes or the counts below change: folders of another number are drawn again.
 FORMAT = 1
 SCENES = "scenes.json"
 PARTS: dict[Part, int] = {"train": 600, "validation": 100, "test": 300}
