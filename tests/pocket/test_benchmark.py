@@ -42,7 +42,7 @@ def home(tmp_path, monkeypatch: pytest.MonkeyPatch):
     write_folder(tmp_path / "data", "train", "test_seen", "test_unseen")
     write_folder(tmp_path / "data-natural", "train", "validation", "test_seen", "test_unseen")
     write_folder(tmp_path / "data-conflict-0.5", "train", "validation", "test")
-    monkeypatch.setattr(module, "prepare_pocket", lambda: PocketPaths(model=tmp_path, data=tmp_path / "data"))
+    monkeypatch.setattr(module, "prepare_pocket", lambda **_: PocketPaths(model=tmp_path, data=tmp_path / "data"))
     monkeypatch.setattr(module, "prepare_mix", lambda name: tmp_path / f"data-{name}")
     return tmp_path
 
@@ -57,6 +57,7 @@ def test_groups_come_from_the_manifest(home) -> None:
     ("name", "folder", "tasks"),
     [
         ("pocket", "data", ["test_seen", "test_unseen"]),
+        ("pocket/train", "data", ["train"]),
         ("pocket/natural", "data-natural", ["test_seen", "test_unseen"]),
         ("pocket/natural/validation", "data-natural", ["validation"]),
         ("pocket/conflict-0.5", "data-conflict-0.5", ["test"]),

@@ -47,6 +47,8 @@ def rows(root, name: str) -> dict[str, list[dict]]:
         ("conflict-1", "conflict", 1.0, "conflict"),
         ("conflict-0.50", "conflict", 0.5, "conflict-0.5"),
         ("conflict-0", "conflict", 0.0, "conflict-0"),
+        ("conflict-0.00001", "conflict", 1e-5, "conflict-0.00001"),
+        ("conflict-0.33333333333", "conflict", 0.333333, "conflict-0.333333"),
         ("conflict-many", "conflict-many", 1.0, "conflict-many"),
         ("conflict-many-0.25", "conflict-many", 0.25, "conflict-many-0.25"),
     ],

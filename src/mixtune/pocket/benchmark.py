@@ -17,7 +17,7 @@ from mixtune.evaluate.blind import SUFFIX, blind
 from mixtune.evaluate.run import EvaluationResult, evaluate
 from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
 from mixtune.pocket.data import MANIFEST
-from mixtune.pocket.prepare import MODEL, NATURAL, mix_file, prepare_mix, prepare_pocket
+from mixtune.pocket.prepare import MODEL, NATURAL, SPLITS, mix_file, prepare_mix, prepare_pocket
 from mixtune.training.loading import load_model
 from mixtune.training.parts import load_adapter
 
@@ -86,7 +86,7 @@ def questions(request: EvaluationRequest) -> tuple[list[Sample], dict[str, TaskG
 def ask(name: str, *, max_bad: int = 0) -> Benchmark:
     """One benchmark by name.
 
-    ``name`` is "pocket" (the demo's test samples), "pocket/MIX" or "pocket/MIX/SPLIT" (see
+    ``name`` is "pocket" (the demo's test samples), "pocket/SPLIT" of the demo, "pocket/MIX" or "pocket/MIX/SPLIT" (see
     `mixtune.pocket.prepare.prepare_mix`; all test samples where no split is named), or a file of samples. With
     ":blind" appended every sample shows the picture of another one of its task (see `mixtune.evaluate.blind`). Raises
     ValueError naming the mix, split, file or sample that does not fit.
@@ -106,8 +106,8 @@ def _file(path: str, max_bad: int) -> Benchmark:
 def _pocket(name: str) -> Benchmark:
     rest = name.partition("/")[2]
     splits: tuple[str, ...] = TESTS
-    if not rest:
-        data = prepare_pocket().data
+    if not rest or rest in SPLITS:
+        data, splits = prepare_pocket(captions=rest == "captions").data, (rest,) if rest else TESTS
     else:
         try:
             mix, split = mix_file(rest)

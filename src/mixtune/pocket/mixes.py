@@ -34,7 +34,7 @@ class ConflictMix:
     @property
     def name(self) -> str:
         """The shortest name that `parse_conflict` reads back: the strength is left out where it is 1."""
-        return self.kind if self.strength == 1 else f"{self.kind}-{self.strength!r}".removesuffix(".0")
+        return self.kind if self.strength == 1 else f"{self.kind}-{self.strength:f}".rstrip("0").rstrip(".")
 
     @property
     def families(self) -> tuple[Family, ...]:
@@ -44,13 +44,14 @@ class ConflictMix:
 
 def parse_conflict(name: str) -> ConflictMix | None:
     """The mix called ``name`` (``conflict``, ``conflict-0.5``, ``conflict-many-0``); None if it is not a conflict mix.
+    The strength is read to six decimals.
 
     Raises ValueError for a strength outside [0, 1].
     """
     found = re.fullmatch(r"(conflict|conflict-many)(?:-(\d+(?:\.\d+)?))?", name)
     if found is None:
         return None
-    strength = float(found[2]) if found[2] else 1.0
+    strength = round(float(found[2] or 1), 6)
     if strength > 1:
         raise ValueError(f"{name!r}: the strength must be between 0 and 1, not {found[2]}")
     return ConflictMix(kind=found[1], strength=strength)
@@ -58,7 +59,7 @@ def parse_conflict(name: str) -> ConflictMix | None:
 
 def mix_manifest(mix: ConflictMix, scenes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What the data folder says about itself: strength, counts, the pictures' checksums, and every task with its
-    family, its rule, its chance and the share of its pictures on which it differs from the family's base rule.
+    family, rule, instruction and options, its chance and the share of its pictures on which it differs from the family's base rule.
     """
     tasks: dict[str, Any] = {}
     for family in mix.families:
@@ -72,6 +73,8 @@ def mix_manifest(mix: ConflictMix, scenes: Mapping[str, Mapping[str, Any]]) -> d
                 "rule": rule.name,
                 "base_rule": number == 0,
                 "strength": fighting if number else 0.0,
+                "instruction": rule.question,
+                "options": list(family.options),
                 "about": family.about,
                 "chance": round(1 / len(family.options), 6),
                 **scenes[family.name]["counts"],
