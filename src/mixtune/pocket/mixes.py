@@ -59,7 +59,8 @@ def parse_conflict(name: str) -> ConflictMix | None:
 
 def mix_manifest(mix: ConflictMix, scenes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What the data folder says about itself: strength, counts, the pictures' checksums, and every task with its
-    family, rule, instruction and options, its chance and the share of its pictures on which it differs from the family's base rule.
+    family, rule, instruction and options, its chance, and the share of its pictures on which it differs from the
+    family's base rule.
     """
     tasks: dict[str, Any] = {}
     for family in mix.families:
