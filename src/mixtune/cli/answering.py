@@ -18,6 +18,10 @@ Examples:
 
     mixtune evaluate pocket --adapter runs/demo/mixlora --benchmark pocket --per-task 20
 
+    mixtune evaluate pocket --adapter runs/mine --benchmark pocket/conflict     (other mixes and splits: docs/pocket.md)
+
+    mixtune evaluate pocket --adapter runs/mine --benchmark pocket/conflict:blind     (every question, a wrong picture)
+
     mixtune evaluate llava-hf/llava-1.5-7b-hf --adapter runs/mine --benchmark mine.jsonl --out runs/mine/evaluation
 
 Writes results.json (accuracy with Wilson intervals beside chance) and samples.jsonl (every question and answer). An
@@ -42,7 +46,9 @@ class Way(str, Enum):
 @app.command("evaluate", help=EVALUATE_HELP)
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="Folder, hub id, or `pocket`.")],
-    benchmark: Annotated[list[str], typer.Option("--benchmark", "-b", help="`pocket` or a file of samples.")],
+    benchmark: Annotated[
+        list[str], typer.Option("--benchmark", "-b", help="`pocket`, `pocket/MIX` or a file of samples.")
+    ],
     adapter: Annotated[
         Path | None, typer.Option("--adapter", "-a", help="Folder of a run: adapter, projector or weights.")
     ] = None,

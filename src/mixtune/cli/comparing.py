@@ -40,11 +40,10 @@ def pocket_names() -> Names:
     from mixtune.compare import Names
     from mixtune.pocket import resolve
     from mixtune.pocket.benchmark import EvaluationRequest, questions
-    from mixtune.pocket.prepare import MODEL, prepare_pocket
 
     def asked(benchmarks: Sequence[str], per_task: int | None) -> list[Sample]:
         request = EvaluationRequest(model="", benchmarks=tuple(benchmarks), per_task=per_task)
-        return questions(request, prepare_pocket() if MODEL in benchmarks else None)[0]
+        return questions(request)[0]
 
     return Names(recipe=resolve, questions=asked)
 
