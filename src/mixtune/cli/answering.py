@@ -18,6 +18,10 @@ Examples:
 
     mixtune evaluate pocket --adapter runs/demo/mixlora --benchmark pocket --per-task 20
 
+    mixtune evaluate pocket --adapter runs/mine --benchmark pocket/conflict     (other mixes and splits: docs/pocket.md)
+
+    mixtune evaluate pocket --adapter runs/mine --benchmark pocket/conflict:blind     (every question, a wrong picture)
+
     mixtune evaluate llava-hf/llava-1.5-7b-hf --adapter runs/mine --benchmark mine.jsonl --out runs/mine/evaluation
 
 Writes results.json (accuracy with Wilson intervals beside chance) and samples.jsonl (every question and answer). An
@@ -42,12 +46,17 @@ class Way(str, Enum):
 @app.command("evaluate", help=EVALUATE_HELP)
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="Folder, hub id, or `pocket`.")],
-    benchmark: Annotated[list[str], typer.Option("--benchmark", "-b", help="`pocket` or a file of samples.")],
-    adapter: Annotated[Path | None, typer.Option("--adapter", "-a", help="Folder of a tuned adapter.")] = None,
+    benchmark: Annotated[
+        list[str], typer.Option("--benchmark", "-b", help="`pocket`, `pocket/MIX` or a file of samples.")
+    ],
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", "-a", help="Folder of a run: adapter, projector or weights.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Default ADAPTER/evaluation, else runs/MODEL/evaluation.")
     ] = None,
     per_task: Annotated[int | None, typer.Option("--per-task", min=1, help="Only the first N of a task.")] = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be given again.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Speed and memory; in bfloat16 a few answers too.")] = 64,
     max_bad: Annotated[int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples.")] = 0,
     dtype: Annotated[Dtype, typer.Option(help="What the base is held in.")] = Dtype.bfloat16,
@@ -62,7 +71,7 @@ def evaluate_command(
 
         given = {"per_task": per_task, "max_bad": max_bad, "dtype": dtype.value, "attn_implementation": attention}
         request = EvaluationRequest.model_validate(
-            {"model": model, "benchmarks": tuple(benchmark), "adapter": adapter, **given}
+            {"model": model, "benchmarks": tuple(benchmark), "adapter": adapter, "tasks": tuple(task or ()), **given}
         )
         folder = out or (adapter or Path("runs") / Path(model).name) / "evaluation"
         result = evaluate_request(request, folder, batch_size=batch_size)

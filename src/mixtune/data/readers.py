@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ FILES = (".json", ".jsonl", ".ndjson")
 def read_samples(settings: DataSettings) -> tuple[list[Sample], list[BadSample]]:
     """Read all sources in order and check every sample: its JSON, turns, placeholders, task label and images.
 
-    Returns the sound samples and, in the order of the sources, those left out. DataError when more than
-    `settings.max_bad` are unreadable (it lists them), when a source is missing, or when nothing is left of one.
+    Returns the sound samples (of every task the first `settings.max_per_task`, if that is set) and, in the order of the
+    sources, those left out. DataError when more than `settings.max_bad` are unreadable (it lists them), when a source
+    is missing, or when nothing is left of one.
     """
     samples: list[Sample] = []
     bad: list[BadSample] = []
@@ -37,23 +39,56 @@ def read_samples(settings: DataSettings) -> tuple[list[Sample], list[BadSample]]
     check_bad(bad, settings.max_bad)
     if empty:
         raise DataError("\n".join(empty))
-    return samples, bad
+    return (samples if settings.max_per_task is None else _first_of_each(samples, settings.max_per_task)), bad
+
+
+def _first_of_each(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """The first `count` samples of every task, in their order."""
+    taken: Counter[str] = Counter()
+    kept = []
+    for sample in samples:
+        taken[sample.task] += 1
+        if taken[sample.task] <= count:
+            kept.append(sample)
+    return kept
 
 
 def read_source(source: SourceSettings) -> tuple[list[Sample], list[BadSample]]:
-    """Samples of one source, images not looked at yet, and the rows that are none."""
-    samples, bad = [], []
+    """Samples of one source, images not looked at yet, and the rows that are none.
+
+    DataError naming near names when `source.tasks` has a task of which there is no sample.
+    """
+    samples: list[Sample] = []
+    bad: list[BadSample] = []
+    labels: set[str] = set()
+    limit, wanted = source.max_samples, source.tasks or ()
     rows, context = _open_source(source)
-    for number, (origin, row) in enumerate(rows):
-        if source.max_samples is not None and number >= source.max_samples:
+    for origin, row in rows:
+        full = limit is not None and len(samples) + len(bad) >= limit
+        if full and labels.issuperset(wanted):
             break
         try:
             if isinstance(row, RowError):
                 raise row
-            samples.append(sample_from_row(row, origin, context))
+            sample = sample_from_row(row, origin, context)
         except RowError as error:
-            bad.append(BadSample(origin, error.field, error.value, error.reason))
+            bad += [] if full else [BadSample(origin, error.field, error.value, error.reason)]
+            continue
+        labels.add(sample.task)
+        if not full and (not wanted or sample.task in wanted):
+            samples.append(sample)
+    _check_tasks(source, labels)
     return samples, bad
+
+
+def _check_tasks(source: SourceSettings, labels: set[str]) -> None:
+    missing = [name for name in source.tasks or () if name not in labels]
+    if missing:
+        lines = [
+            f"{source.path}: data.sources.tasks: no sample is of task {name!r}{near(name, sorted(labels))}"
+            for name in missing
+        ]
+        raise DataError("\n".join(lines))
 
 
 def _open_source(source: SourceSettings) -> tuple[Iterator[Row], RowContext]:
