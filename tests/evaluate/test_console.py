@@ -1,0 +1,53 @@
+"""Tables of benchmarks and comparisons."""
+
+import io
+
+from rich.console import Console
+
+from mixtune.evaluate.console import comparison_table, print_benchmarks
+
+
+def shown(thing) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    print_benchmarks(console, thing) if isinstance(thing, dict) else console.print(thing)
+    return console.export_text()
+
+
+def test_shares_are_per_cent_and_points_are_points() -> None:
+    share = {"value": 0.5, "low": 0.25, "high": 0.75, "unit": "share", "interval": "Wilson"}
+    points = {"value": 1345.86, "low": 1300.0, "high": 1400.0, "unit": "points", "interval": "bootstrap over clusters"}
+    tables = {
+        "mme": {
+            "protocol": "official",
+            "n": 4,
+            "headlines": ["total"],
+            "numbers": {"total": points, "points/OCR": points},
+        },
+        "vsr": {"protocol": "vlmevalkit", "n": 2, "headlines": ["accuracy"], "numbers": {"accuracy": share}},
+    }
+    text = shown({"benchmarks": tables, "mmavg": {**share, "interval": "of the seven"}})
+    assert "1345.9" in text and "1300.0 to 1400.0" in text and "points/OCR" not in text
+    assert "50.0" in text and "25.0 to 75.0" in text and "vlmevalkit" in text and "MMAvg" in text
+    assert shown({"tasks": {}}).strip() == ""
+
+
+def test_a_comparison_shows_both_sides_and_the_test() -> None:
+    gap = {"value": -0.125, "low": -0.2, "high": 0.01}
+    cell = {
+        "first": 0.5,
+        "second": 0.625,
+        "difference": gap,
+        "p_value": 0.03125,
+        "test": "exact McNemar",
+        "unit": "share",
+    }
+    task = {**cell, "n": 9, "tasks": 3}
+    del task["first"], task["second"]
+    found = {
+        "against": "runs/lora",
+        "benchmarks": {"vsr": {"n": 8, "numbers": {"accuracy": cell}}},
+        "tasks": {"rank": task},
+    }
+    text = shown(comparison_table(found))
+    assert "against runs/lora" in text and "-12.5" in text and "-20.0 to 1.0" in text and "0.0312" in text
+    assert "mean of 3 tasks" in text
