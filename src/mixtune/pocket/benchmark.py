@@ -11,7 +11,10 @@ from rich.console import Console
 from torch import nn
 
 from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings
-from mixtune.data import Sample, read_samples
+from mixtune.data import BadSample, Sample, read_samples
+from mixtune.evaluate.benchmarks.registry import OFFICIAL
+from mixtune.evaluate.benchmarks.samples import ask_benchmark
+from mixtune.evaluate.preflight import check_adapter, check_writable
 from mixtune.evaluate.run import EvaluationResult, evaluate
 from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
 from mixtune.pocket.data import MANIFEST
@@ -25,9 +28,11 @@ TEST_FILES = ("test_seen.jsonl", "test_unseen.jsonl")
 
 class EvaluationRequest(Settings):
     """Which model (folder, hub id or "pocket") with which adapter answers
-    which benchmarks ("pocket" or files of samples).
+    which benchmarks ("pocket", public ones by name, or files of samples).
 
     ``per_task`` keeps the first so many samples of every task; at most ``max_bad`` unreadable samples are left out.
+    ``protocol`` is the harness whose rules score public benchmarks; ``rank`` and ``greedy`` are the ways to answer.
+    Without ``resume`` answers found in the folder are discarded.
     """
 
     model: str
@@ -37,6 +42,10 @@ class EvaluationRequest(Settings):
     max_bad: int = 0
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     attn_implementation: str = "sdpa"
+    protocol: str = OFFICIAL
+    rank: bool = True
+    greedy: bool = True
+    resume: bool = True
 
 
 def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: int) -> EvaluationResult:
@@ -44,6 +53,9 @@ def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: in
 
     Raises ValueError naming the model, adapter, file or sample that does not fit.
     """
+    check_writable(folder)
+    if request.adapter is not None:
+        check_adapter(request.adapter)
     uses_pocket = MODEL in (request.model, *request.benchmarks)
     paths = prepare_pocket() if uses_pocket else None
     samples, places = questions(request, paths)
@@ -53,25 +65,38 @@ def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: in
     )
     asked: nn.Module = model if request.adapter is None else load_adapter(model, request.adapter)
     about = {"model": request.model, "adapter": str(request.adapter) if request.adapter else None}
-    return evaluate(
-        asked, processor, samples, EvaluateSettings(batch_size=batch_size), folder, groups=places, about=about
-    )
+    ways = {"rank": request.rank, "greedy": request.greedy, "resume": request.resume}
+    settings = EvaluateSettings(batch_size=batch_size, **ways)
+    return evaluate(asked, processor, samples, settings, folder, groups=places, about=about)
 
 
 def questions(request: EvaluationRequest, paths: PocketPaths | None) -> tuple[list[Sample], dict[str, TaskGroup]]:
     """The samples of all benchmarks and where their tasks belong (tasks of files are their own group)."""
-    files = [name for name in request.benchmarks if name != BENCHMARK]
     samples: list[Sample] = []
     places: dict[str, TaskGroup] = {}
+    allowed, files = request.max_bad, []
     if paths and BENCHMARK in request.benchmarks:
         samples, places = suite(paths), groups(paths)
+    for name in request.benchmarks:
+        public = None if name == BENCHMARK else ask_benchmark(name, protocol=request.protocol, max_bad=allowed)
+        if public is not None:
+            samples, places = samples + public.samples, places | public.groups
+            allowed -= len(public.left_out)
+            say_left_out(public.left_out)
+        elif name != BENCHMARK:
+            files.append(name)
     if files:
         sources = tuple(SourceSettings(path=name) for name in files)
-        read, left_out = read_samples(DataSettings(sources=sources, max_bad=request.max_bad))
+        read, left_out = read_samples(DataSettings(sources=sources, max_bad=allowed))
         samples += read
-        for bad in left_out:
-            Console(stderr=True, soft_wrap=True, markup=False).print(f"left out {bad}")
+        say_left_out(left_out)
     return (samples if request.per_task is None else first_of_each(samples, request.per_task)), places
+
+
+def say_left_out(bad: Sequence[BadSample]) -> None:
+    """List the samples left out as unreadable."""
+    for each in bad:
+        Console(stderr=True, soft_wrap=True, markup=False).print(f"left out {each}")
 
 
 def groups(paths: PocketPaths) -> dict[str, TaskGroup]:
