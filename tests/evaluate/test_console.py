@@ -20,12 +20,14 @@ def test_shares_are_per_cent_and_points_are_points() -> None:
         "mme": {
             "protocol": "official",
             "n": 4,
+            "size": 2374,
             "headlines": ["total"],
             "numbers": {"total": points, "points/OCR": points},
         },
-        "vsr": {"protocol": "vlmevalkit", "n": 2, "headlines": ["accuracy"], "numbers": {"accuracy": share}},
+        "vsr": {"protocol": "vlmevalkit", "n": 2, "size": 2, "headlines": ["accuracy"], "numbers": {"accuracy": share}},
     }
     text = shown({"benchmarks": tables, "mmavg": {**share, "interval": "of the seven"}})
+    assert "4 of 2374" in text and " of 2 " not in text
     assert "1345.9" in text and "1300.0 to 1400.0" in text and "points/OCR" not in text
     assert "50.0" in text and "25.0 to 75.0" in text and "vlmevalkit" in text and "MMAvg" in text
     assert shown({"tasks": {}}).strip() == ""

@@ -110,7 +110,7 @@ def test_a_finished_evaluation_asks_nothing_again(tiny_samples, tmp_path, monkey
 def test_another_batch_size_or_picture_is_another_evaluation(tiny_samples, tmp_path) -> None:
     samples, model = read(tiny_samples(6)), tiny_llava()[0]
     before = fingerprint(model, samples, EvaluateSettings(batch_size=4), {})
-    assert before == fingerprint(model, samples, EvaluateSettings(batch_size=4, confidence=0.9), {})
+    assert before == fingerprint(model, samples, EvaluateSettings(batch_size=4, confidence=0.9, max_length=4096), {})
     assert before != fingerprint(model, samples, EvaluateSettings(batch_size=2), {})
     Image.new("RGB", (9, 9)).save(str(samples[0].images[0]))
     assert before != fingerprint(model, samples, EvaluateSettings(batch_size=4), {})

@@ -72,6 +72,7 @@ def evaluate_command(
     protocol: Annotated[
         str, typer.Option(help="Rules of public benchmarks: official, lmms-eval, vlmevalkit.")
     ] = "official",
+    max_length: Annotated[int, typer.Option(min=2, help="The most tokens of a prompt, those of pictures too.")] = 1024,
     way: Annotated[Ways, typer.Option(help="Answer greedily, rank the options, or both.")] = Ways.both,
     against: Annotated[Path | None, typer.Option(help="A finished evaluation to be compared with, in pairs.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Keep answers that are there.")] = True,
@@ -86,7 +87,13 @@ def evaluate_command(
         from mixtune.pocket.benchmark import EvaluationRequest, evaluate_request
 
         given = {"per_task": per_task, "max_bad": max_bad, "dtype": dtype.value, "attn_implementation": attention}
-        given |= {"protocol": protocol, "rank": way != Ways.greedy, "greedy": way != Ways.rank, "resume": resume}
+        given |= {
+            "protocol": protocol,
+            "rank": way != Ways.greedy,
+            "greedy": way != Ways.rank,
+            "resume": resume,
+            "max_length": max_length,
+        }
         request = EvaluationRequest.model_validate(
             {"model": model, "benchmarks": tuple(benchmark), "adapter": adapter, **given}
         )

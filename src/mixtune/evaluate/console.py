@@ -10,7 +10,7 @@ from rich.table import Table
 
 
 def benchmark_table(results: Mapping[str, Any]) -> Table:
-    """A row for each headline number: benchmark, protocol, questions, number, value, interval, how it was made."""
+    """A row for each headline number: benchmark, protocol, questions, number, value, interval, its method."""
     table = _table("benchmarks: shares in per cent, MME in points", left=("benchmark", "protocol", "number"))
     for name in ("n", "value", "interval"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -19,7 +19,8 @@ def benchmark_table(results: Mapping[str, Any]) -> Table:
         for key in found["headlines"]:
             cell = found["numbers"][key]
             values = _shown(cell["value"], cell["unit"]), _range(cell, cell["unit"])
-            table.add_row(name, found["protocol"], key, str(found["n"]), *values, cell["interval"])
+            whole = "" if found["size"] in (None, found["n"]) else f" of {found['size']}"
+            table.add_row(name, found["protocol"], key, f"{found['n']}{whole}", *values, cell["interval"])
     if average := results.get("mmavg"):
         values = _shown(average["value"], "share"), _range(average, "share")
         table.add_row("MMAvg", "", "mean of seven", "", *values, average["interval"], style="bold")

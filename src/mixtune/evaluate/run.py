@@ -93,13 +93,16 @@ def fingerprint(
 def fingerprint_parts(
     model: Model, samples: Sequence[Sample], settings: EvaluateSettings, groups: Mapping[str, TaskGroup]
 ) -> dict[str, Any]:
-    """What the fingerprint is of, by name: values of settings, digests of the rest."""
+    """What the fingerprint is of, by name: values of settings, digests of the rest.
+
+    Not of ``max_length``: a longer prompt is an error, never cut, so that a run it stopped goes on with a larger one.
+    """
     asked = [
         [s.id, s.task, prompt_of(s), target_of(s), list(s.options), [_picture(image) for image in s.images]]
         + ([benchmark_facts(s), s.max_new_tokens] if isinstance(s, BenchmarkSample) else [])
         for s in samples
     ]
-    kept = settings.model_dump(mode="json", exclude={"confidence", "resume"})
+    kept = settings.model_dump(mode="json", exclude={"confidence", "resume", "max_length"})
     named = {task: group.model_dump() for task, group in sorted(groups.items())}
     return {
         "weights": weights_digest(model),

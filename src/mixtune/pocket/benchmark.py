@@ -31,7 +31,8 @@ class EvaluationRequest(Settings):
     which benchmarks ("pocket", public ones by name, or files of samples).
 
     ``per_task`` keeps the first so many samples of every task; at most ``max_bad`` unreadable samples are left out.
-    ``protocol`` is the harness whose rules score public benchmarks; ``rank`` and ``greedy`` are the ways to answer.
+    ``protocol`` is the harness whose rules score public benchmarks; ``rank`` and ``greedy`` are the ways to answer;
+    a prompt has at most ``max_length`` tokens.
     Without ``resume`` answers found in the folder are discarded.
     """
 
@@ -45,6 +46,7 @@ class EvaluationRequest(Settings):
     protocol: str = OFFICIAL
     rank: bool = True
     greedy: bool = True
+    max_length: int = 1024
     resume: bool = True
 
 
@@ -65,8 +67,8 @@ def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: in
     )
     asked: nn.Module = model if request.adapter is None else load_adapter(model, request.adapter)
     about = {"model": request.model, "adapter": str(request.adapter) if request.adapter else None}
-    ways = {"rank": request.rank, "greedy": request.greedy, "resume": request.resume}
-    settings = EvaluateSettings(batch_size=batch_size, **ways)
+    kept = request.model_dump(include={"rank", "greedy", "resume", "max_length"})
+    settings = EvaluateSettings(batch_size=batch_size, **kept)
     return evaluate(asked, processor, samples, settings, folder, groups=places, about=about)
 
 

@@ -1,5 +1,7 @@
 """Every benchmark from its official files, and what a wrong name or place is told."""
 
+from pathlib import Path
+
 import pytest
 
 import official_files
@@ -179,3 +181,12 @@ def test_every_protocol_names_its_source_and_what_differs() -> None:
             assert protocol.source and ("{question}" in protocol.prompt) == bool(row.columns.question), row.name
             assert name == "official" or protocol.differs, (row.name, name)
     assert len(BENCHMARKS["cifar100"].options) == 100 and len(set(BENCHMARKS["cifar100"].options)) == 100
+
+
+def test_the_docs_have_a_line_for_every_benchmark_and_name_its_dataset() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for row in BENCHMARKS.values():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| `{row.name}` |")]
+        assert row.dataset is None or f"| {row.dataset} |" in line
+        for protocol in row.protocols:
+            assert protocol in text

@@ -39,6 +39,7 @@ def _classes(name: str, title: str, obtain: str, dataset: str, columns: Columns,
         columns=columns,
         folder=first_layout(own_layout, class_folder),
         options=options,
+        size=10_000,
         protocols={
             "official": Protocol(
                 prompt=f"What {noun} is in this picture?{listed} Answer with one word or phrase.",

@@ -42,7 +42,8 @@ def headlines_of(name: str, protocol: str, numbers: Mapping[str, Any]) -> list[s
 
 
 def summarise_benchmarks(rows: Sequence[Mapping[str, Any]], confidence: float = 0.95) -> dict[str, Any]:
-    """``benchmarks``: for each its protocol, source, n, headlines and numbers (value, low, high, unit, interval); and
+    """``benchmarks``: for each its protocol, source, n, size (of the whole set, null if
+    not sure), headlines and numbers (value, low, high, unit, interval); and
     ``mmavg`` where all seven columns are there. Empty if no row is of a benchmark.
     """
     tables = {}
@@ -56,6 +57,7 @@ def summarise_benchmarks(rows: Sequence[Mapping[str, Any]], confidence: float = 
         tables[name] = {
             **facts,
             "n": len(mine),
+            "size": BENCHMARKS[name].size,
             "headlines": headlines_of(name, protocol, numbers),
             "numbers": numbers,
         }

@@ -19,6 +19,7 @@ def _open_or_closed(targets: Sequence[str]) -> str:
 PATHVQA = Benchmark(
     name="pathvqa",
     title="PathVQA (test)",
+    size=6719,
     obtain="the hub dataset flaviagiammarino/path-vqa; the original test_qa.pkl is a pickle, which is not read",
     dataset="flaviagiammarino/path-vqa",
     files=("test.json", "test_qa.json", "test.jsonl"),
@@ -40,6 +41,7 @@ PATHVQA = Benchmark(
 CHARTQA = Benchmark(
     name="chartqa",
     title="ChartQA (test)",
+    size=2500,
     obtain="ChartQA Dataset/test (test_human.json, test_augmented.json, png) of vis-nlp/ChartQA",
     dataset="lmms-lab-encoder/ChartQA",
     columns=Columns(
@@ -85,6 +87,7 @@ CHARTQA = Benchmark(
 DOCVQA = Benchmark(
     name="docvqa",
     title="DocVQA (validation)",
+    size=5349,
     obtain="val_v1.0_withQT.json and spdocvqa_images from rrc.cvc.uab.es, challenge 17, task 1 (the test split has no "
     "answers)",
     dataset="lmms-lab-encoder/DocVQA",

@@ -73,7 +73,8 @@ class Benchmark:
     `files` are names of the official files (patterns), looked for in the folder and two levels below; `images` the
     folders their pictures lie in. `folder` reads a layout of its own. `dataset` (with `config` and `split`) is the id
     that a name alone stands for, None where none has both pictures and labels. `options` are the answers to rank.
-    `part_of_file` and `part_of_answers` tell parts apart where no column does. `pairs`: two questions an image.
+    `part_of_file` and `part_of_answers` tell parts apart where no column does. `pairs`: two questions an image. `size`:
+    how many questions the whole set has, None where that is not sure.
     """
 
     name: str
@@ -92,3 +93,4 @@ class Benchmark:
     part_of_file: Callable[[Path], str] | None = None
     part_of_answers: Callable[[Sequence[str]], str] | None = None
     pairs: bool = False
+    size: int | None = None

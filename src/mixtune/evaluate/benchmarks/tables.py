@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,15 @@ def tsv_rows(path: Path) -> Iterator[tuple[str, Any]]:
         shared: dict[str, ImageRef] = {}
         start = lines.offset
         for cells in reader:
-            row: dict[str, Any] = dict(zip(header, cells, strict=False))
-            origin, picture = f"{path}:{row.get('index')}", row.get("image", "")
+            row: dict[str, Any] = dict(zip_longest(header, cells[: len(header)], fillvalue=""))
+            index, picture = row["index"], row.get("image", "")
             if len(picture) >= SHORTEST_PICTURE:
                 read = partial(_tsv_picture, path, start, lines.offset - start, header.index("image"))
-                shared[row["index"]] = row["image"] = ImageRef(f"{path}#{row['index']}", read)
+                shared[index] = row["image"] = ImageRef(f"{path}#{index}", read)
             elif picture in shared:
                 row["image"] = shared[picture]
             start = lines.offset
-            yield origin, row
+            yield f"{path}:{index}", row
 
 
 class _Lines:
