@@ -49,16 +49,20 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says(monkeypatch) -> 
     assert 0.89 <= hits / 200 <= 0.985
 
 
-def test_all_right_is_no_point() -> None:
+def test_clusters_that_are_all_alike_are_no_point() -> None:
     found, method = interval_of(mean([2, 2, 2], np.full(3, 2.0)))
-    assert found == wilson_interval([True] * 3) and method == "Wilson over clusters"
+    same = wilson_interval([True] * 3)
+    assert (found.low, found.high) == pytest.approx((same.low, same.high)) and method == "Wilson over clusters"
+    half, _ = interval_of(mean([1, 1, 1, 1], np.full(4, 2.0)))
+    same = wilson_interval([True, True, False, False])
+    assert (half.value, half.low, half.high) == pytest.approx((0.5, same.low, same.high))
 
 
 def test_strata_add_up() -> None:
     strata = (np.array([[1.0, 1], [0, 1]]), np.array([[1.0, 1], [1, 1]]))
     number = Number(strata=strata, value=lambda t: sum(ratio(each[..., 0], each[..., 1]) for each in t), unit="points")
     found, _ = interval_of(number)
-    assert number.estimate == 1.5
+    assert (number.estimate, number.questions) == (1.5, 4)
     assert (found.low, found.high) == (1.0, 2.0)  # the second stratum has no spread of its own
 
 

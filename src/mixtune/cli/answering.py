@@ -83,7 +83,7 @@ def evaluate_command(
     with user_errors():
         from mixtune.analyse.console import print_results
         from mixtune.evaluate.against import check_finished, compare_evaluations, write_comparison
-        from mixtune.evaluate.console import comparison_table, print_benchmarks
+        from mixtune.evaluate.console import comparison_table, print_benchmarks, without_benchmarks
         from mixtune.pocket.benchmark import EvaluationRequest, evaluate_request
 
         given = {"per_task": per_task, "max_bad": max_bad, "dtype": dtype.value, "attn_implementation": attention}
@@ -102,7 +102,9 @@ def evaluate_command(
             check_finished(against)
         result = evaluate_request(request, folder, batch_size=batch_size)
         console = Console()
-        print_results(console, {"accuracy": result.results})
+        others = without_benchmarks(result.results)
+        if others["tasks"]:
+            print_results(console, {"accuracy": others})
         print_benchmarks(console, result.results)
         if against is not None:
             comparison = compare_evaluations(result.rows, against)

@@ -10,34 +10,42 @@ from rich.table import Table
 
 
 def benchmark_table(results: Mapping[str, Any]) -> Table:
-    """A row for each headline number: benchmark, protocol, questions, number, value, interval, its method."""
-    table = _table("benchmarks: shares in per cent, MME in points", left=("benchmark", "protocol", "number"))
+    """A row for each headline number and for the parts of the first: benchmark, number, questions, value, interval."""
+    found = results["benchmarks"]
+    rules = ", ".join(sorted({table["protocol"] for table in found.values()}))
+    table = _table(f"protocol {rules}: per cent or points, 95 % intervals", ("benchmark", "number"))
     for name in ("n", "value", "interval"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("of", no_wrap=True)
-    for name, found in results.get("benchmarks", {}).items():
-        for key in found["headlines"]:
-            cell = found["numbers"][key]
+    for name, each in found.items():
+        for key in [*each["headlines"], *_parts(each)]:
+            cell = each["numbers"][key]
             values = _shown(cell["value"], cell["unit"]), _range(cell, cell["unit"])
-            whole = "" if found["size"] in (None, found["n"]) else f" of {found['size']}"
-            table.add_row(name, found["protocol"], key, f"{found['n']}{whole}", *values, cell["interval"])
+            table.add_row(name, key, str(cell["n"]), *values, style="dim" if "/" in key else "")
+        if each["size"] not in (None, each["n"]):
+            table.add_row("", f"{each['n']} of {each['size']} questions", style="yellow")
     if average := results.get("mmavg"):
-        values = _shown(average["value"], "share"), _range(average, "share")
-        table.add_row("MMAvg", "", "mean of seven", "", *values, average["interval"], style="bold")
+        table.add_row(
+            "MMAvg", "mean of seven", "", _shown(average["value"], "share"), _range(average, "share"), style="bold"
+        )
     return table
 
 
+def _parts(found: Mapping[str, Any]) -> list[str]:
+    """Names of the numbers of a benchmark's parts: accuracies, or what its first headline is of; MME's points."""
+    families = {"points", "accuracy", found["headlines"][0]}
+    return [key for key in found["numbers"] if "/" in key and key.partition("/")[0] in families]
+
+
 def comparison_table(comparison: Mapping[str, Any]) -> Table:
-    """A row for each compared number: here, there, difference with its interval, p-value and test."""
-    table = _table(f"against {comparison['against']}: this minus that, same samples", left=("what", "number"))
+    """A row for each compared number: here, there, the difference with its interval, the p-value."""
+    table = _table(f"against {comparison['against']}: this minus that, same samples", ("what", "number"))
     for name in ("n", "here", "there", "difference", "interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("test", no_wrap=True)
     for what, number, n, cell in _compared(comparison):
         unit, gap = cell["unit"], cell["difference"]
         sides = [_shown(cell[side], unit) if side in cell else "" for side in ("first", "second")]
         change = f"{_scaled(gap['value'], unit):+.1f}"
-        table.add_row(what, number, str(n), *sides, change, _range(gap, unit), f"{cell['p_value']:.3g}", cell["test"])
+        table.add_row(what, number, str(n), *sides, change, _range(gap, unit), f"{cell['p_value']:.3g}")
     return table
 
 
@@ -47,10 +55,17 @@ def print_benchmarks(console: Console, results: Mapping[str, Any]) -> None:
         console.print(benchmark_table(results))
 
 
+def without_benchmarks(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results with `tasks` and `summary` of other samples alone: benchmarks have a table of their own."""
+    mine = results.get("benchmarks", {})
+    tasks = {name: task for name, task in results["tasks"].items() if task["split"] not in mine}
+    return {**results, "tasks": tasks, "summary": {k: v for k, v in results["summary"].items() if k not in mine}}
+
+
 def _compared(comparison: Mapping[str, Any]) -> Iterator[tuple[str, str, int, Mapping[str, Any]]]:
     for name, found in comparison["benchmarks"].items():
         for key, cell in found["numbers"].items():
-            yield name, key, found["n"], cell
+            yield name, key, cell["n"], cell
     for way, cell in comparison["tasks"].items():
         yield f"mean of {cell['tasks']} tasks", way, cell["n"], cell
 

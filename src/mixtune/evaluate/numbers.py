@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from mixtune.evaluate.statistics import Interval, wilson_interval
 
@@ -23,6 +23,7 @@ CELLS_AT_ONCE = 4_000_000  # of a drawn matrix; bounds memory at 32 MB
 class Number:
     """``value(totals)`` of ``strata``: arrays [C, K] in, one total [..., K] a stratum; all clusters in a fixed order.
 
+    The second count of every row is its number of questions.
     ``unit`` is "share" (0 to 1) or "points". ``mean`` says that it is the mean of scores: one stratum of (sum, count).
     """
 
@@ -37,6 +38,11 @@ class Number:
         return float(self.value([stratum.sum(axis=0) for stratum in self.strata]))
 
     @property
+    def questions(self) -> int:
+        """How many questions the number is of."""
+        return int(sum(stratum[:, 1].sum() for stratum in self.strata))
+
+    @property
     def right_or_wrong(self) -> bool:
         """Whether it is the share of right ones among single questions, each 0 or 1."""
         if not self.mean:
@@ -47,8 +53,9 @@ class Number:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedNumber:
-    """One number of two runs on the same samples, first minus second, the p-value and the ``test`` it is of."""
+    """One number of two runs on the same ``n`` questions, first minus second, the p-value and its ``test``."""
 
+    n: int
     first: float
     second: float
     difference: Interval
@@ -59,7 +66,7 @@ class PairedNumber:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         interval = {"value": self.difference.value, "low": self.difference.low, "high": self.difference.high}
-        kept = {"first": self.first, "second": self.second, "difference": interval}
+        kept = {"n": self.n, "first": self.first, "second": self.second, "difference": interval}
         return {**kept, "p_value": self.p_value, "test": self.test, "unit": self.unit}
 
 
@@ -78,17 +85,17 @@ def interval_of(number: Number, confidence: float = 0.95, seed: int = 0) -> tupl
     """The number with its interval, and the name of the method.
 
     Wilson's for a share of right answers. Otherwise a percentile bootstrap of 10,000 resamples, which draws whole
-    clusters with replacement, within each stratum. A share of exactly 0 or 1 would shrink it to a point: then Wilson's
-    over the number of clusters.
+    clusters with replacement, within each stratum. Where all clusters are alike, and so all resamples, it would be a
+    point: for a share, Wilson's with one observation a cluster is given instead.
     """
     if number.right_or_wrong:
         return wilson_interval([bool(value) for value in number.strata[0][:, 0]], confidence), "Wilson"
-    estimate = number.estimate
-    if number.unit == "share" and estimate in (0.0, 1.0):
-        return wilson_interval([bool(estimate)] * len(number.strata[0]), confidence), "Wilson over clusters"
     random = np.random.default_rng(seed)
     drawn_R = number.value([_resampled_totals(stratum, random) for stratum in number.strata])
-    return _percentile(estimate, drawn_R, confidence), "bootstrap over clusters"
+    found = _percentile(number.estimate, drawn_R, confidence)
+    if number.unit == "share" and found.high - found.low < 1e-9:
+        return _wilson(found.value, len(number.strata[0]), confidence), "Wilson over clusters"
+    return found, "bootstrap over clusters"
 
 
 def compare_numbers(first: Number, second: Number, confidence: float = 0.95, seed: int = 0) -> PairedNumber:
@@ -112,6 +119,7 @@ def compare_numbers(first: Number, second: Number, confidence: float = 0.95, see
     else:
         p_value, test = _permutation(first, second, gap, random), "paired permutation"
     return PairedNumber(
+        n=first.questions,
         first=first.estimate,
         second=second.estimate,
         difference=_percentile(gap, drawn_R, confidence),
@@ -119,6 +127,14 @@ def compare_numbers(first: Number, second: Number, confidence: float = 0.95, see
         test=test,
         unit=first.unit,
     )
+
+
+def _wilson(share: float, size: int, confidence: float) -> Interval:
+    """Wilson's score interval of a share that need not be a whole number of `size`."""
+    z = float(norm.ppf(0.5 + confidence / 2))
+    middle = (share + z * z / (2 * size)) / (1 + z * z / size)
+    half = z / (1 + z * z / size) * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+    return Interval(value=share, low=max(0.0, float(middle - half)), high=min(1.0, float(middle + half)))
 
 
 def _resampled_totals(stratum_CK: np.ndarray, random: np.random.Generator) -> np.ndarray:

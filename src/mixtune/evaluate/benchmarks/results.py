@@ -43,7 +43,7 @@ def headlines_of(name: str, protocol: str, numbers: Mapping[str, Any]) -> list[s
 
 def summarise_benchmarks(rows: Sequence[Mapping[str, Any]], confidence: float = 0.95) -> dict[str, Any]:
     """``benchmarks``: for each its protocol, source, n, size (of the whole set, null if
-    not sure), headlines and numbers (value, low, high, unit, interval); and
+    not sure), headlines and numbers (value, low, high, n, unit, interval); and
     ``mmavg`` where all seven columns are there. Empty if no row is of a benchmark.
     """
     tables = {}
@@ -52,7 +52,7 @@ def summarise_benchmarks(rows: Sequence[Mapping[str, Any]], confidence: float = 
         for key, number in numbers_of(mine).items():
             interval, method = interval_of(number, confidence)
             value = {"value": interval.value, "low": interval.low, "high": interval.high}
-            numbers[key] = {**value, "unit": number.unit, "interval": method}
+            numbers[key] = {**value, "n": number.questions, "unit": number.unit, "interval": method}
         facts = {"title": BENCHMARKS[name].title, "protocol": protocol, "source": protocol_of(name, protocol).source}
         tables[name] = {
             **facts,
