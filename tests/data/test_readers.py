@@ -54,6 +54,24 @@ def test_samples_of_several_sources_in_order(folder):
     assert samples[2].messages[0].text == "<image>\nwhat?"
 
 
+def test_tasks_keep_their_samples_alone(folder):
+    name = write(folder / "d.jsonl", *(row(answer, task=answer[0]) for answer in ("a1", "b1", "c1", "a2", "b2")))
+
+    def kept(**source):
+        return [sample.messages[1].text for sample in read({"path": name, **source})[0]]
+
+    assert kept(tasks="b") == ["b1", "b2"]
+    assert kept(tasks=["c", "a"]) == ["a1", "c1", "a2"]
+    assert kept(tasks=["a", "b"], max_samples=3) == ["a1", "b1", "a2"], "counted after choosing"
+    assert kept(tasks=["a", "b"], max_samples=1) == ["a1"], "a task that comes later is no mistake"
+
+
+def test_a_task_that_is_not_there_names_the_near_one(folder):
+    name = write(folder / "d.jsonl", row(task="bars-max"), row(task="bars-min"))
+    message = error_of({"path": name, "tasks": ["bars-max", "bars-mim"], "max_samples": 1})
+    assert message == "d.jsonl: data.sources.tasks: no sample is of task 'bars-mim'; did you mean 'bars-min'?"
+
+
 def test_max_samples_keeps_the_first(folder):
     name = write(folder / "d.jsonl", row("a"), row("b"), row("c"))
     samples, _ = read({"path": name, "max_samples": 2})

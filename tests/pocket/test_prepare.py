@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from picture_wheels import write_picture_wheels
 
 from mixtune.config import DataSettings, ModelSettings, Recipe, SourceSettings, TrainSettings
 from mixtune.pocket import model
@@ -19,7 +20,9 @@ from mixtune.pocket.prepare import (
     names_pocket,
     resolve,
 )
+from mixtune.pocket.scenes import write_scenes
 from mixtune.pocket.tasks import TASKS
+from mixtune.pocket.tasks.families import FEW, MANY
 
 
 def recipe(name: str, *sources: str) -> Recipe:
@@ -84,3 +87,87 @@ def test_what_is_prepared_is_not_fetched_again(tmp_path, monkeypatch: pytest.Mon
         counts = {"format": FORMAT, "seed": SEED, "train_per_task": TRAIN_PER_TASK, "test_per_task": TEST_PER_TASK}
         file.write_text(json.dumps({**counts, "captions": 0, "tasks": dict.fromkeys(TASKS)}))
     assert module.prepare_pocket() == PocketPaths(model=model.model_folder(root, aligned=True), data=root / "data")
+
+
+def test_mixes_become_files(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "prepare_pocket", lambda **_: PocketPaths(model=tmp_path, data=tmp_path / "data"))
+    monkeypatch.setattr(module, "prepare_mix", lambda name, **_: tmp_path / f"data-{name}")
+    names = ("conflict", "conflict-0.5/validation", "conflict-many/test", "natural", "natural/test_seen", "test_seen")
+    found = resolve(recipe("pocket", *(f"pocket/{name}" for name in names)))
+    assert [source.path for source in found.data.sources] == [
+        str(tmp_path / place)
+        for place in (
+            "data-conflict/train.jsonl",
+            "data-conflict-0.5/validation.jsonl",
+            "data-conflict-many/test.jsonl",
+            "data-natural/train.jsonl",
+            "data-natural/test_seen.jsonl",
+            "data/test_seen.jsonl",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("conflikt", "no pocket split or mix; did you mean 'conflict'"),
+        ("conflict-2", "between 0 and 1, not 2"),
+        ("conflict-0.5/tset", "'tset' is no split of conflict-0.5; did you mean 'test'"),
+        ("natural/test", "'test' is no split of natural; did you mean 'test_seen'"),
+    ],
+)
+def test_a_wrong_mix_is_named_before_anything_is_fetched(name, message, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "prepare_pocket", lambda **_: pytest.fail("prepared"))
+    with pytest.raises(ValueError, match=rf"data.sources.path: 'pocket/{name}': .*{message}"):
+        resolve(recipe("pocket", f"pocket/{name}"))
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """An empty home, small parts and stand-ins for the packages; the list of families drawn."""
+    calls = []
+    wheels = write_picture_wheels(tmp_path)
+
+    def counted(out, family, *rest, **more):
+        calls.append(family.name)
+        return write_scenes(out, family, *rest, **more, parts={"train": 2, "validation": 1, "test": 1})
+
+    monkeypatch.setenv("MIXTUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(module, "fetch_wheels", lambda *_, **__: wheels)
+    monkeypatch.setattr(module, "write_scenes", counted)
+    return calls
+
+
+def test_pictures_are_drawn_once_for_all_strengths(drawn) -> None:
+    few, many = ([family.name for family in families] for families in (FEW, MANY))
+    folders = [module.prepare_mix(name) for name in ("conflict", "conflict-0.5", "conflict-0")]
+    assert drawn == few
+    assert len({(folder / "train.jsonl").read_text() for folder in folders}) == 3
+    module.prepare_mix("conflict-many")
+    assert drawn == many
+    before = (folders[0] / MANIFEST).stat().st_mtime_ns
+    assert module.prepare_mix("conflict-1.0") == folders[0]
+    assert drawn == many and (folders[0] / MANIFEST).stat().st_mtime_ns == before
+    manifest = json.loads((folders[0] / MANIFEST).read_text())
+    (folders[0] / MANIFEST).write_text(json.dumps({**manifest, "pictures": {}}))
+    module.prepare_mix("conflict")
+    assert json.loads((folders[0] / MANIFEST).read_text()) == manifest, "made of other pictures, so made again"
+
+
+def test_the_natural_mix_is_drawn_once(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"train_per_task": 1, "validation_per_task": 2, "test_per_task": 1}
+    monkeypatch.setattr(module, "NATURAL_COUNTS", counts)
+    folder = module.prepare_mix("natural")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert {key: manifest[key] for key in counts} == counts
+    monkeypatch.setattr(module, "fetch_wheels", lambda *_, **__: pytest.fail("fetched"))
+    assert module.prepare_mix("natural") == folder
+
+
+def test_no_such_mix() -> None:
+    with pytest.raises(ValueError, match="'naturel' is no mix of the pocket suite; did you mean 'natural'"):
+        module.prepare_mix("naturel")
+
+
+def test_every_task_has_enough_questions() -> None:
+    assert module.NATURAL_COUNTS == {"train_per_task": 600, "validation_per_task": 100, "test_per_task": 300}

@@ -15,7 +15,7 @@ from picture_wheels import country_codes, every_emoji, write_picture_wheels
 
 from mixtune.config import DataSettings, SourceSettings
 from mixtune.data import read_samples
-from mixtune.pocket.data import write_pocket_data
+from mixtune.pocket.data import write_natural_data, write_pocket_data
 from mixtune.pocket.tasks import (
     ALL_TASKS,
     CAPTION_FAMILIES,
@@ -243,6 +243,33 @@ def test_the_folder_is_a_function_of_its_numbers(folder: Path, wheels, tmp_path)
     assert (tmp_path / "more" / "test_seen.jsonl").read_text() == (folder / "test_seen.jsonl").read_text()
     train, longer = (set((path / "train.jsonl").read_text().splitlines()) for path in (folder, tmp_path / "more"))
     assert train < longer
+
+
+def test_the_natural_mix_begins_like_the_suite_and_adds_a_validation_part(folder: Path, wheels, tmp_path) -> None:
+    out = tmp_path / "natural"
+    counts = {"train_per_task": 3, "validation_per_task": 2, "test_per_task": 2}
+    manifest = write_natural_data(out, wheels, counts)
+    assert {key: manifest[key] for key in counts} == counts and "captions" not in manifest
+    assert sorted(path.name for path in out.glob("*.jsonl")) == [
+        f"{name}.jsonl" for name in ("test_seen", "test_unseen", "train", "validation")
+    ]
+    for name in ("train", "test_seen", "test_unseen"):
+        assert (out / f"{name}.jsonl").read_text() == (folder / f"{name}.jsonl").read_text()
+    lines = [json.loads(line) for line in (out / "validation.jsonl").read_text().splitlines()]
+    seen = [name for name, spec in TASKS.items() if spec.split == "seen"]
+    assert Counter(line["task"] for line in lines) == dict.fromkeys(seen, 2)
+    assert all(manifest["tasks"][name]["validation"] == 2 * (name in seen) for name in TASKS)
+    pictures = {
+        name: {path.read_bytes() for path in (out / "images" / name).iterdir()} for name in ("train", "validation")
+    }
+    assert not pictures["train"] & pictures["validation"]
+
+
+def test_validation_shows_no_test_emoji_or_digit(assets, monkeypatch: pytest.MonkeyPatch) -> None:
+    test, validation = (watch_tasks(part, assets, monkeypatch) for part in ("test", "validation"))
+    held_out = {char for category in table.CATEGORIES for char in table.emoji_of(category, True)}
+    assert validation.characters and not validation.characters & held_out
+    assert validation.digits and not validation.digits & test.digits
 
 
 def test_progress_counts_every_picture(wheels, tmp_path) -> None:

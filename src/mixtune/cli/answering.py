@@ -18,6 +18,10 @@ Examples:
 
     mixtune evaluate pocket --adapter runs/demo/mixlora --benchmark pocket --per-task 20
 
+    mixtune evaluate pocket --adapter runs/mine --benchmark pocket/conflict     (other mixes and splits: docs/pocket.md)
+
+    mixtune evaluate pocket --adapter runs/mine --benchmark pocket/conflict:blind     (every question, a wrong picture)
+
     mixtune evaluate llava-hf/llava-1.5-7b-hf --adapter runs/mine --benchmark mine.jsonl --out runs/mine/evaluation
 
     mixtune evaluate MODEL -b mme=/data/MME_Benchmark_release_version -b pope=/data/pope     (official files)
@@ -59,7 +63,9 @@ class Ways(str, Enum):
 @app.command("evaluate", help=EVALUATE_HELP)
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="Folder, hub id, or `pocket`.")],
-    benchmark: Annotated[list[str], typer.Option("--benchmark", "-b", help="`pocket`, NAME[=PATH] or a file.")],
+    benchmark: Annotated[
+        list[str], typer.Option("--benchmark", "-b", help="`pocket`, `pocket/MIX`, NAME[=PATH] or a file of samples.")
+    ],
     adapter: Annotated[Path | None, typer.Option("--adapter", "-a", help="Folder of a tuned adapter.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Default ADAPTER/evaluation, else runs/MODEL/evaluation.")

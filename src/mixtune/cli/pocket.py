@@ -20,17 +20,27 @@ app.add_typer(pocket_app, name="pocket")
 @pocket_app.command("prepare")
 def pocket_prepare_command(
     captions: Annotated[bool, typer.Option("--captions", help="Also the pictures of stage 1.")] = False,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(help="Also a mix: `natural`, `conflict`, `conflict-many`; the last two with `-STRENGTH`."),
+    ] = None,
 ) -> None:
     """Fetch the packages, convert the model, draw the tasks; whatever is there already is kept.
 
-    Example:
+    Recipes and evaluations prepare the mixes they name by themselves.
+
+    Examples:
         mixtune pocket prepare
+
+        mixtune pocket prepare --mix natural --mix conflict --mix conflict-0.5
     """
     with user_errors():
-        from mixtune.pocket import prepare_pocket
+        from mixtune.pocket import prepare_mix, prepare_pocket
 
         paths = prepare_pocket(captions=captions)
         typer.echo(f"model {paths.model}\ndata  {paths.data}")
+        for name in mix or ():
+            typer.echo(f"{name}  {prepare_mix(name)}")
 
 
 @pocket_app.command("statistics")

@@ -71,7 +71,8 @@ class SourceSettings(Settings):
     """One file, folder or dataset of samples.
 
     `task` labels samples that carry no label of their own; `image_folder` is what relative image paths start
-    from (default: the file's folder); `split` is read of a dataset; `max_samples` keeps the first so many.
+    from (default: the file's folder); `split` is read of a dataset; `tasks` keeps the samples of these tasks alone,
+    and `max_samples` the first so many of them.
     """
 
     path: Text
@@ -79,6 +80,7 @@ class SourceSettings(Settings):
     image_folder: Text | None = None
     split: Text = "train"
     task: Text | None = None
+    tasks: Annotated[Names, AfterValidator(_not_empty)] | None = None
     max_samples: Count | None = None
 
 

@@ -41,19 +41,41 @@ def read_samples(settings: DataSettings) -> tuple[list[Sample], list[BadSample]]
 
 
 def read_source(source: SourceSettings) -> tuple[list[Sample], list[BadSample]]:
-    """Samples of one source, images not looked at yet, and the rows that are none."""
-    samples, bad = [], []
+    """Samples of one source, images not looked at yet, and the rows that are none.
+
+    DataError naming near names when `source.tasks` has a task of which there is no sample.
+    """
+    samples: list[Sample] = []
+    bad: list[BadSample] = []
+    labels: set[str] = set()
+    limit, wanted = source.max_samples, source.tasks or ()
     rows, context = _open_source(source)
-    for number, (origin, row) in enumerate(rows):
-        if source.max_samples is not None and number >= source.max_samples:
+    for origin, row in rows:
+        full = limit is not None and len(samples) + len(bad) >= limit
+        if full and labels.issuperset(wanted):
             break
         try:
             if isinstance(row, RowError):
                 raise row
-            samples.append(sample_from_row(row, origin, context))
+            sample = sample_from_row(row, origin, context)
         except RowError as error:
-            bad.append(BadSample(origin, error.field, error.value, error.reason))
+            bad += [] if full else [BadSample(origin, error.field, error.value, error.reason)]
+            continue
+        labels.add(sample.task)
+        if not full and (not wanted or sample.task in wanted):
+            samples.append(sample)
+    _check_tasks(source, labels)
     return samples, bad
+
+
+def _check_tasks(source: SourceSettings, labels: set[str]) -> None:
+    missing = [name for name in source.tasks or () if name not in labels]
+    if missing:
+        lines = [
+            f"{source.path}: data.sources.tasks: no sample is of task {name!r}{near(name, sorted(labels))}"
+            for name in missing
+        ]
+        raise DataError("\n".join(lines))
 
 
 def _open_source(source: SourceSettings) -> tuple[Iterator[Row], RowContext]:

@@ -2,7 +2,7 @@
 hub. Importing it makes its classes known to transformers.
 """
 
-from mixtune.pocket.prepare import PocketPaths, prepare_pocket, resolve
+from mixtune.pocket.prepare import PocketPaths, prepare_mix, prepare_pocket, resolve
 from mixtune.pocket.vision import PocketVisionConfig, PocketVisionModel
 
-__all__ = ["PocketPaths", "PocketVisionConfig", "PocketVisionModel", "prepare_pocket", "resolve"]
+__all__ = ["PocketPaths", "PocketVisionConfig", "PocketVisionModel", "prepare_mix", "prepare_pocket", "resolve"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,24 +12,24 @@ from rich.console import Console
 from torch import nn
 
 from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings
-from mixtune.data import BadSample, Sample, read_samples
+from mixtune.data import Sample, read_samples
 from mixtune.evaluate.benchmarks.registry import OFFICIAL
 from mixtune.evaluate.benchmarks.samples import ask_benchmark
+from mixtune.evaluate.blind import SUFFIX, blind
 from mixtune.evaluate.preflight import check_adapter, check_writable
 from mixtune.evaluate.run import EvaluationResult, evaluate
 from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
 from mixtune.pocket.data import MANIFEST
-from mixtune.pocket.prepare import MODEL, PocketPaths, prepare_pocket
+from mixtune.pocket.prepare import MODEL, NATURAL, SPLITS, mix_file, prepare_mix, prepare_pocket
 from mixtune.training.loading import load_model
 from mixtune.training.parts import load_adapter
 
 BENCHMARK = "pocket"
-TEST_FILES = ("test_seen.jsonl", "test_unseen.jsonl")
+TESTS = ("test_seen", "test_unseen")
 
 
 class EvaluationRequest(Settings):
-    """Which model (folder, hub id or "pocket") with which adapter answers
-    which benchmarks ("pocket", public ones by name, or files of samples).
+    """Which model (folder, hub id or "pocket") with which adapter answers which benchmarks (see `ask`).
 
     ``per_task`` keeps the first so many samples of every task; at most ``max_bad`` unreadable samples are left out.
     ``protocol`` is the harness whose rules score public benchmarks; ``rank`` and ``greedy`` are the ways to answer;
@@ -58,10 +59,8 @@ def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: in
     check_writable(folder)
     if request.adapter is not None:
         check_adapter(request.adapter)
-    uses_pocket = MODEL in (request.model, *request.benchmarks)
-    paths = prepare_pocket() if uses_pocket else None
-    samples, places = questions(request, paths)
-    name = str(paths.model) if paths and request.model == MODEL else request.model
+    samples, places = questions(request)
+    name = str(prepare_pocket().model) if request.model == MODEL else request.model
     model, processor = load_model(
         ModelSettings(name_or_path=name, dtype=request.dtype, attn_implementation=request.attn_implementation)
     )
@@ -72,44 +71,83 @@ def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: in
     return evaluate(asked, processor, samples, settings, folder, groups=places, about=about)
 
 
-def questions(request: EvaluationRequest, paths: PocketPaths | None) -> tuple[list[Sample], dict[str, TaskGroup]]:
-    """The samples of all benchmarks and where their tasks belong (tasks of files are their own group)."""
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What a benchmark asks: its samples, the groups of its tasks, and how many unreadable samples were left out."""
+
+    samples: list[Sample]
+    groups: dict[str, TaskGroup]
+    left_out: int = 0
+
+
+def questions(request: EvaluationRequest) -> tuple[list[Sample], dict[str, TaskGroup]]:
+    """The samples of all benchmarks and where their tasks belong (tasks of files are their own group).
+
+    Raises ValueError when a blind control is asked beside another benchmark: one task would count both.
+    """
+    blinded = [name for name in request.benchmarks if name.endswith(SUFFIX)]
+    if blinded and len(blinded) < len(request.benchmarks):
+        raise ValueError(f"benchmarks: {blinded[0]!r} is a blind control; evaluate it apart from what is not")
     samples: list[Sample] = []
     places: dict[str, TaskGroup] = {}
-    allowed, files = request.max_bad, []
-    if paths and BENCHMARK in request.benchmarks:
-        samples, places = suite(paths), groups(paths)
+    allowed = request.max_bad
     for name in request.benchmarks:
-        public = None if name == BENCHMARK else ask_benchmark(name, protocol=request.protocol, max_bad=allowed)
-        if public is not None:
-            samples, places = samples + public.samples, places | public.groups
-            allowed -= len(public.left_out)
-            say_left_out(public.left_out)
-        elif name != BENCHMARK:
-            files.append(name)
-    if files:
-        sources = tuple(SourceSettings(path=name) for name in files)
-        read, left_out = read_samples(DataSettings(sources=sources, max_bad=allowed))
-        samples += read
-        say_left_out(left_out)
+        asked = ask(name, max_bad=allowed, protocol=request.protocol)
+        samples, places, allowed = samples + asked.samples, places | asked.groups, allowed - asked.left_out
     return (samples if request.per_task is None else first_of_each(samples, request.per_task)), places
 
 
-def say_left_out(bad: Sequence[BadSample]) -> None:
-    """List the samples left out as unreadable."""
-    for each in bad:
-        Console(stderr=True, soft_wrap=True, markup=False).print(f"left out {each}")
+def ask(name: str, *, max_bad: int = 0, protocol: str = OFFICIAL) -> Benchmark:
+    """One benchmark by name.
+
+    ``name`` is "pocket" (the demo's test samples), "pocket/SPLIT" of the demo, "pocket/MIX" or "pocket/MIX/SPLIT" (see
+    `mixtune.pocket.prepare.prepare_mix`; all test samples where no split is named), a public
+    benchmark (see `mixtune.evaluate.benchmarks.registry.wanted`, scored by ``protocol``), or a file of samples. With
+    ":blind" appended every sample shows the picture of another one of its task (see `mixtune.evaluate.blind`). Raises
+    ValueError naming the mix, split, file or sample that does not fit.
+    """
+    plain = name.removesuffix(SUFFIX)
+    found = _pocket(plain) if plain.split("/")[0] == BENCHMARK else _other(plain, max_bad, protocol)
+    return found if plain == name else replace(found, samples=blind(found.samples))
 
 
-def groups(paths: PocketPaths) -> dict[str, TaskGroup]:
-    """Domain and split ("seen" or "unseen") of every task, from the manifest of the data folder."""
-    tasks = json.loads((paths.data / MANIFEST).read_text(encoding="utf-8"))["tasks"]
+def _other(name: str, max_bad: int, protocol: str) -> Benchmark:
+    """A public benchmark, or a file of samples."""
+    places: dict[str, TaskGroup] = {}
+    if (public := ask_benchmark(name, protocol=protocol, max_bad=max_bad)) is not None:
+        read, places, left_out = public.samples, public.groups, public.left_out
+    else:
+        read, left_out = read_samples(DataSettings(sources=(SourceSettings(path=name),), max_bad=max_bad))
+    for bad in left_out:
+        Console(stderr=True, soft_wrap=True, markup=False).print(f"left out {bad}")
+    return Benchmark(samples=read, groups=places, left_out=len(left_out))
+
+
+def _pocket(name: str) -> Benchmark:
+    rest = name.partition("/")[2]
+    splits: tuple[str, ...] = TESTS
+    if not rest or rest in SPLITS:
+        data, splits = prepare_pocket(captions=rest == "captions").data, (rest,) if rest else TESTS
+    else:
+        try:
+            mix, split = mix_file(rest)
+        except ValueError as error:
+            raise ValueError(f"benchmark {name!r}: {error}") from None
+        data = prepare_mix(mix)
+        if "/" in rest or mix != NATURAL:
+            splits = (split if "/" in rest else "test",)
+    return Benchmark(samples=suite(data, splits), groups=groups(data))
+
+
+def groups(data: Path) -> dict[str, TaskGroup]:
+    """Domain and split ("seen" or "unseen") of every task, from the manifest of a data folder."""
+    tasks = json.loads((data / MANIFEST).read_text(encoding="utf-8"))["tasks"]
     return {name: TaskGroup(domain=row["domain"], split=row["split"]) for name, row in tasks.items()}
 
 
-def suite(paths: PocketPaths) -> list[Sample]:
-    """The test samples of all tasks, seen ones first."""
-    sources = tuple(SourceSettings(path=str(paths.data / name), format="messages") for name in TEST_FILES)
+def suite(data: Path, splits: Sequence[str] = TESTS) -> list[Sample]:
+    """The samples of a data folder's splits; by default the test samples of all tasks, seen ones first."""
+    sources = tuple(SourceSettings(path=str(data / f"{name}.jsonl"), format="messages") for name in splits)
     return read_samples(DataSettings(sources=sources))[0]
 
 

@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from typing import Any
 from PIL import Image
 
 from mixtune.pocket.assets import publish_folder
-from mixtune.pocket.tasks import SOURCES, TASKS, Draw, PictureAssets, make_caption, make_example
+from mixtune.pocket.tasks import SOURCES, TASKS, Draw, Part, PictureAssets, TaskSpec, make_caption, make_example
 from mixtune.pocket.tasks.captions import caption_family
 
 FORMAT = 1
 MANIFEST = "data.json"
+FILES = ("train", "validation", "test_seen", "test_unseen", "captions")
 STALE_SECONDS = 3600
 
 
@@ -46,10 +47,18 @@ class _Record:
         return json.dumps({"id": self.id, **self.fields, "images": [path], "messages": messages}, ensure_ascii=False)
 
 
-def _task_records(assets: PictureAssets, seed: int, train: int, test: int) -> Iterator[_Record]:
+def _parts(spec: TaskSpec, counts: Mapping[str, int]) -> list[tuple[Part, int, str]]:
+    """(part, number of examples, file) of a task: unseen ones have a test part alone."""
+    test: tuple[Part, int, str] = ("test", counts["test_per_task"], f"test_{spec.split}")
+    if spec.split == "unseen":
+        return [test]
+    validation = counts.get("validation_per_task", 0)
+    return [("train", counts["train_per_task"], "train"), ("validation", validation, "validation"), test]
+
+
+def _task_records(assets: PictureAssets, seed: int, counts: Mapping[str, int]) -> Iterator[_Record]:
     for spec in TASKS.values():
-        parts = (("train", train, "train"),) if spec.split == "seen" else ()
-        for part, count, file in (*parts, ("test", test, f"test_{spec.split}")):
+        for part, count, file in _parts(spec, counts):
             for index in range(count):
                 example = make_example(spec.name, part, index, assets, seed)
                 fields = {
@@ -84,21 +93,26 @@ def _caption_records(assets: PictureAssets, seed: int, count: int) -> Iterator[_
         )
 
 
+def encode_picture(image: Image.Image) -> bytes:
+    """The picture as PNG, as quickly as is still small."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
 class _Writer:
     """Writes records below a folder and hashes everything it writes, in order."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Sequence[str]) -> None:
         self.folder = folder
         self.digest = hashlib.sha256()
-        self.lines: dict[str, list[str]] = {"train": [], "test_seen": [], "test_unseen": [], "captions": []}
+        self.lines: dict[str, list[str]] = {name: [] for name in files}
         self.chances: dict[str, list[float]] = {name: [] for name in TASKS}
 
     def add(self, record: _Record) -> None:
         """Write the picture as PNG and keep the line."""
         path = f"images/{record.file}/{record.id}.png"
-        buffer = io.BytesIO()
-        record.image.save(buffer, "PNG", compress_level=3)
-        (self.folder / path).write_bytes(buffer.getvalue())
+        (self.folder / path).write_bytes(encode_picture(record.image))
         line = record.line(path)
         self.lines[record.file].append(line)
         self.digest.update(line.encode())
@@ -114,7 +128,7 @@ class _Writer:
 
 
 def _manifest(writer: _Writer, seed: int, counts: dict[str, int]) -> dict[str, Any]:
-    tasks = {}
+    tasks, validation = {}, counts.get("validation_per_task")
     for spec in TASKS.values():
         chances = writer.chances[spec.name]
         source, licence = SOURCES[spec.source]
@@ -125,6 +139,7 @@ def _manifest(writer: _Writer, seed: int, counts: dict[str, int]) -> dict[str, A
             "about": spec.about,
             "chance": round(sum(chances) / len(chances), 6) if chances else None,
             "train": counts["train_per_task"] if spec.split == "seen" else 0,
+            **({"validation": validation if spec.split == "seen" else 0} if validation is not None else {}),
             "test": counts["test_per_task"],
             "source": source,
             "licence": licence,
@@ -140,7 +155,7 @@ def _check(out: Path, seed: int, counts: dict[str, int]) -> None:
         raise ValueError(f"{out}: exists and is not a pocket data folder (no {MANIFEST}); it will not be replaced")
 
 
-def _scratch_folder(out: Path) -> Path:
+def scratch_folder(out: Path) -> Path:
     """A new hidden folder beside ``out``; those that killed calls left more than an hour ago are removed."""
     out.parent.mkdir(parents=True, exist_ok=True)
     for stale in out.parent.glob(f".{out.name}-*"):
@@ -172,16 +187,45 @@ def write_pocket_data(
     holds something else, and OSError when it cannot be written.
     """
     counts = {"train_per_task": train_per_task, "test_per_task": test_per_task, "captions": captions}
+    return _write(out, PictureAssets(wheels), seed, counts, progress)
+
+
+def write_natural_data(
+    out: Path,
+    wheels: Mapping[str, Path],
+    counts: Mapping[str, int],
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """The same tasks with more examples and a validation part, for comparisons; else as `write_pocket_data`.
+
+    ``counts`` has the keys ``train_per_task``, ``validation_per_task`` and ``test_per_task``. There is a file
+    ``validation.jsonl`` (seen tasks) and none of captions. Training and test begin with the examples of
+    `write_pocket_data`; validation pictures are drawn apart, out of the emoji, handwritten digits and countries of
+    training.
+    """
+    return _write(out, PictureAssets(wheels), seed, dict(counts), progress)
+
+
+def _write(
+    out: Path,
+    assets: PictureAssets,
+    seed: int,
+    counts: dict[str, int],
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
     _check(out, seed, counts)
-    seen = sum(spec.split == "seen" for spec in TASKS.values())
-    total = seen * train_per_task + len(TASKS) * test_per_task + captions
-    assets = PictureAssets(wheels)
-    scratch = _scratch_folder(out)
+    captions = counts.get("captions", 0)
+    total = sum(count for spec in TASKS.values() for _, count, _ in _parts(spec, counts)) + captions
+    optional = {"validation": "validation_per_task", "captions": "captions"}
+    files = [name for name in FILES if name not in optional or optional[name] in counts]
+    scratch = scratch_folder(out)
     try:
-        writer = _Writer(scratch)
-        for name in writer.lines:
+        writer = _Writer(scratch, files)
+        for name in files:
             (scratch / "images" / name).mkdir(parents=True)
-        records = [_task_records(assets, seed, train_per_task, test_per_task), _caption_records(assets, seed, captions)]
+        records = [_task_records(assets, seed, counts), _caption_records(assets, seed, captions)]
         for done, record in enumerate((record for part in records for record in part), start=1):
             writer.add(record)
             if progress is not None:

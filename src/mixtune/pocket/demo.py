@@ -53,7 +53,10 @@ class Demo:
         self.step(1, "the pocket model, its pictures and its tasks")
         recipe = resolve(given, say=self.console.print)
         paths = prepare_pocket(say=self.console.print)
-        samples, places = first_of_each(suite(paths), SMOKE_PER_TASK if self.smoke else PER_TASK), groups(paths)
+        samples, places = (
+            first_of_each(suite(paths.data), SMOKE_PER_TASK if self.smoke else PER_TASK),
+            groups(paths.data),
+        )
         for number, arm in enumerate(ARMS, start=2):
             self.step(number, f"tune {arm}")
             train(self.arm(recipe, arm), resume=self.resume)

@@ -5,21 +5,34 @@ use for them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mixtune.config import Recipe, mixtune_home, near
+from mixtune.config import Recipe, SourceSettings, mixtune_home, near
 from mixtune.pocket.assets import fetch_wheels
-from mixtune.pocket.data import FORMAT, MANIFEST, write_pocket_data
+from mixtune.pocket.data import FORMAT, MANIFEST, write_natural_data, write_pocket_data
+from mixtune.pocket.mixes import (
+    CONFLICT_SPLITS,
+    MIX_FAMILIES,
+    ConflictMix,
+    mix_manifest,
+    parse_conflict,
+    write_mix,
+)
 from mixtune.pocket.model import CONVERSION_STEPS, is_prepared, model_folder, prepare_model
-from mixtune.pocket.tasks import TASKS
+from mixtune.pocket.scenes import PARTS, family_folder, read_scenes, write_scenes
+from mixtune.pocket.tasks import TASKS, PictureAssets
 
-MODEL, UNALIGNED = "pocket", "pocket-unaligned"
+MODEL, UNALIGNED, NATURAL = "pocket", "pocket-unaligned", "natural"
 SPLITS = ("train", "test_seen", "test_unseen", "captions")
+NATURAL_SPLITS = ("train", "validation", "test_seen", "test_unseen")
 TRAIN_PER_TASK, TEST_PER_TASK, CAPTIONS, SEED = 120, 40, 12_000, 0
+NATURAL_COUNTS = {f"{part}_per_task": count for part, count in PARTS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +61,7 @@ def prepare_pocket(*, aligned: bool = True, captions: bool = False, say: Callabl
             bar = progress.add_task("converting the model", total=CONVERSION_STEPS)
             prepare_model(wheels, model, aligned=aligned, done=lambda: progress.advance(bar))
     if not is_current(data, captions=count):
-        with work_progress() as progress:
-            bar = progress.add_task("drawing the tasks", total=None)
+        with drawing("the tasks") as progress:
             write_pocket_data(
                 data,
                 wheels,
@@ -57,20 +69,81 @@ def prepare_pocket(*, aligned: bool = True, captions: bool = False, say: Callabl
                 train_per_task=TRAIN_PER_TASK,
                 test_per_task=TEST_PER_TASK,
                 captions=count,
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),
+                progress=progress,
             )
     return paths
 
 
-def is_current(data: Path, *, captions: int) -> bool:
-    """Whether a data folder holds the tasks and counts this version draws; an older one is drawn again."""
+def prepare_mix(name: str, *, say: Callable[[str], None] = print) -> Path:
+    """Draw what is not in the cache yet of ``natural`` or a conflict mix (``conflict``, ``conflict-many``, each with
+    ``-STRENGTH``) and return its data folder.
+
+    Pictures of the conflict mixes are drawn once for all strengths. Raises ValueError for an unknown name or a
+    strength outside [0, 1], AssetError when a package cannot be fetched.
+    """
+    root = mixtune_home() / "pocket"
+    mix = parse_conflict(name)
+    if mix is not None:
+        return _prepare_conflict(mix, root, say)
+    if name != NATURAL:
+        raise ValueError(f"{name!r} is no mix of the pocket suite{near(name, (NATURAL, *MIX_FAMILIES))}")
+    data = root / f"data-{NATURAL}"
+    if not has_counts(data, NATURAL_COUNTS):
+        with drawing("the natural mix") as progress:
+            write_natural_data(
+                data, fetch_wheels(root / "wheels", say=say), NATURAL_COUNTS, seed=SEED, progress=progress
+            )
+    return data
+
+
+def _prepare_conflict(mix: ConflictMix, root: Path, say: Callable[[str], None]) -> Path:
+    scenes = {family.name: read_scenes(family_folder(root, family)) for family in mix.families}
+    missing = [family for family in mix.families if scenes[family.name] is None]
+    if missing:
+        assets, made = PictureAssets(fetch_wheels(root / "wheels", say=say)), 0
+        with drawing("the conflict mix") as progress:
+
+            def count() -> None:
+                nonlocal made
+                made += 1
+                progress(made, len(missing) * sum(PARTS.values()))
+
+            for family in missing:
+                scenes[family.name] = write_scenes(family_folder(root, family), family, assets, seed=SEED, made=count)
+    found = {name: content for name, content in scenes.items() if content is not None}
+    data = root / f"data-{mix.name}"
+    if _manifest_of(data) != mix_manifest(mix, found):
+        write_mix(data, mix, root, found)
+    return data
+
+
+def _manifest_of(data: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads((data / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    wanted = {"format": FORMAT, "seed": SEED, "train_per_task": TRAIN_PER_TASK, "test_per_task": TEST_PER_TASK}
-    wanted["captions"] = captions
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def is_current(data: Path, *, captions: int) -> bool:
+    """Whether a data folder holds the tasks and counts this version draws; an older one is drawn again."""
+    counts = {"train_per_task": TRAIN_PER_TASK, "test_per_task": TEST_PER_TASK, "captions": captions}
+    return has_counts(data, counts)
+
+
+def has_counts(data: Path, counts: Mapping[str, int]) -> bool:
+    """Whether a data folder holds the natural tasks of this version with so many examples."""
+    manifest = _manifest_of(data) or {}
+    wanted = {"format": FORMAT, "seed": SEED, **counts}
     return {key: manifest.get(key) for key in wanted} == wanted and set(manifest.get("tasks", ())) == set(TASKS)
+
+
+@contextmanager
+def drawing(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar over pictures: a function of (made, in all)."""
+    with work_progress() as progress:
+        bar = progress.add_task(f"drawing {what}", total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 def work_progress() -> Progress:
@@ -86,28 +159,48 @@ def names_pocket(recipe: Recipe) -> bool:
     )
 
 
-def resolve(recipe: Recipe, *, say: Callable[[str], None] = print) -> Recipe:
-    """The recipe with ``pocket``, ``pocket-unaligned`` and ``pocket/<split>`` replaced by folders and files,
-    prepared where missing.
+def mix_file(name: str) -> tuple[str, str]:
+    """Mix and split of ``MIX`` or ``MIX/SPLIT``; the split is ``train`` where none is named.
 
-    Raises ValueError naming an unknown split and the known ones.
+    Raises ValueError naming the near mix or split.
+    """
+    mix, _, split = name.partition("/")
+    if mix != NATURAL and parse_conflict(mix) is None:
+        raise ValueError(f"is no pocket split or mix{near(mix, (*SPLITS, NATURAL, *MIX_FAMILIES))}")
+    known = NATURAL_SPLITS if mix == NATURAL else CONFLICT_SPLITS
+    if split and split not in known:
+        raise ValueError(f"{split!r} is no split of {mix}{near(split, known)}")
+    return mix, split or "train"
+
+
+def resolve(recipe: Recipe, *, say: Callable[[str], None] = print) -> Recipe:
+    """The recipe with ``pocket``, ``pocket-unaligned``, ``pocket/<split>`` and ``pocket/<mix>/<split>`` replaced by
+    folders and files, prepared where missing.
+
+    Raises ValueError naming an unknown split or mix and the known ones.
     """
     if not names_pocket(recipe):
         return recipe
-    wanted = [s.path for s in recipe.data.sources if s.path.split("/")[0] == MODEL]
-    for path in wanted:
-        if path.partition("/")[2] not in SPLITS:
-            raise ValueError(f"data.sources.path: {path!r} is no pocket split{near(path.partition('/')[2], SPLITS)}")
-    paths = prepare_pocket(
-        aligned=recipe.model.name_or_path != UNALIGNED,
-        captions=f"{MODEL}/captions" in wanted,
-        say=say,
-    )
+    wanted = [s.path.partition("/")[2] for s in recipe.data.sources if s.path.split("/")[0] == MODEL]
+    for name in wanted:
+        if name not in SPLITS:
+            try:
+                mix_file(name)
+            except ValueError as error:
+                raise ValueError(f"data.sources.path: '{MODEL}/{name}': {error}") from None
+    paths = prepare_pocket(aligned=recipe.model.name_or_path != UNALIGNED, captions="captions" in wanted, say=say)
     model = recipe.model
     if model.name_or_path in (MODEL, UNALIGNED):
         model = model.model_copy(update={"name_or_path": str(paths.model)})
-    sources = tuple(
-        s.model_copy(update={"path": str(paths.data / f"{s.path.partition('/')[2]}.jsonl")}) if s.path in wanted else s
-        for s in recipe.data.sources
-    )
+    sources = tuple(_resolved(source, paths, say) for source in recipe.data.sources)
     return recipe.model_copy(update={"model": model, "data": recipe.data.model_copy(update={"sources": sources})})
+
+
+def _resolved(source: SourceSettings, paths: PocketPaths, say: Callable[[str], None]) -> SourceSettings:
+    room, _, name = source.path.partition("/")
+    if room != MODEL:
+        return source
+    if name in SPLITS:
+        return source.model_copy(update={"path": str(paths.data / f"{name}.jsonl")})
+    mix, split = mix_file(name)
+    return source.model_copy(update={"path": str(prepare_mix(mix, say=say) / f"{split}.jsonl")})

@@ -14,7 +14,7 @@ from mixtune.pocket.tasks.borrowed import PictureAssets
 
 Domain = Literal["general", "document", "science", "spatial"]
 Split = Literal["seen", "unseen"]
-Part = Literal["train", "test", "caption"]
+Part = Literal["train", "validation", "test", "caption"]
 T = TypeVar("T")
 
 DOMAINS: tuple[str, ...] = ("general", "document", "science", "spatial")
