@@ -64,8 +64,8 @@ class MixtuneModel(lmms):
             check_adapter(Path(adapter))
         given = {"name_or_path": pretrained, "dtype": dtype, "attn_implementation": attn_implementation}
         base, processor = load_model(ModelSettings.model_validate(given))
-        model = base if adapter is None else load_adapter(base, adapter)
-        self.model: Any = model if device is None else model.to(device)
+        model: Any = base if adapter is None else load_adapter(base, adapter)
+        self.model = model if device is None else model.to(device)
         self.batch_size, self.device = int(batch_size), self.model.device
         self.questioner = Questioner(Encoder(processor, int(max_length)))
         self.answerer = Answerer(self.model, self.questioner, EvaluateSettings(), {})
