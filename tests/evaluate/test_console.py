@@ -34,6 +34,11 @@ def test_shares_are_per_cent_and_points_are_points() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_a_benchmark_that_was_not_answered_says_so() -> None:
+    table = {"protocol": "official", "n": 3, "size": None, "headlines": [], "numbers": {}}
+    assert "no options to rank" in shown({"benchmarks": {"textvqa": table}})
+
+
 def test_benchmarks_are_left_out_of_the_table_of_tasks() -> None:
     results = {"tasks": {"pope/random": {"split": "pope"}, "clock": {"split": "seen"}}, "benchmarks": {"pope": {}}}
     found = without_benchmarks({**results, "summary": {"pope": 1, "seen": 2}})

@@ -41,8 +41,10 @@ def test_a_folder_without_answers_is_nobodys(tmp_path) -> None:
 
 def test_without_resume_answers_are_discarded(tmp_path) -> None:
     SampleStore(tmp_path, "f").append([{"id": "a"}])
-    write_json(tmp_path / "results.json", {})
+    for name in ("results.json", "comparison.json"):
+        write_json(tmp_path / name, {})
     assert not SampleStore(tmp_path, "f", {"settings": 1}, resume=False).done
+    assert not (tmp_path / "comparison.json").exists()
     store = SampleStore(tmp_path, "g", {"settings": 1}, resume=False)
     assert not store.done
     assert json.loads((tmp_path / "evaluation.json").read_text()) == {"settings": 1, "fingerprint": "g"}

@@ -9,10 +9,8 @@ from typing import Any
 from mixtune.evaluate.benchmarks.results import headlines_of, numbers_of, rows_by_benchmark
 from mixtune.evaluate.numbers import compare_numbers
 from mixtune.evaluate.statistics import PairedComparison
-from mixtune.evaluate.store import RESULTS, SAMPLES, read_lines, write_json
+from mixtune.evaluate.store import COMPARISON, RESULTS, SAMPLES, read_lines, write_json
 from mixtune.evaluate.summary import WAYS, compare_rows
-
-COMPARISON = "comparison.json"
 
 
 def check_finished(folder: str | Path) -> Path:

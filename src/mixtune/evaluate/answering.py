@@ -87,14 +87,14 @@ class Answerer:
     def _greedy(self, samples: Sequence[Sample], prompt: PromptPass) -> list[dict[str, Any]]:
         limits = [token_limit(sample, self.settings) for sample in samples]
         answers = greedy_tokens(
-            self.model, prompt, self._stop_ids(samples[0]), max_new_tokens=max(limits), pad_id=self.pad_id
+            self.model, prompt, self.stop_ids(samples[0]), max_new_tokens=max(limits), pad_id=self.pad_id
         )
         # Greedy tokens do not depend on what follows them: cut short, an answer is what its own limit would have given.
         cut = [ids[:limit] for ids, limit in zip(answers, limits, strict=True)]
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in cut]
         return [{"answer": text, **_scored(sample, text)} for sample, text in zip(samples, texts, strict=True)]
 
-    def _stop_ids(self, sample: Sample) -> set[int]:
+    def stop_ids(self, sample: Sample) -> set[int]:
         """What ends an answer: the model's and the tokenizer's ends, and
         the special token that ends a trained answer.
         """

@@ -21,6 +21,8 @@ def benchmark_table(results: Mapping[str, Any]) -> Table:
             cell = each["numbers"][key]
             values = _shown(cell["value"], cell["unit"]), _range(cell, cell["unit"])
             table.add_row(name, key, str(cell["n"]), *values, style="dim" if "/" in key else "")
+        if not each["headlines"]:
+            table.add_row(name, "no options to rank", str(each["n"]), style="yellow")
         if each["size"] not in (None, each["n"]):
             table.add_row("", f"{each['n']} of {each['size']} questions", style="yellow")
     if average := results.get("mmavg"):
@@ -32,7 +34,7 @@ def benchmark_table(results: Mapping[str, Any]) -> Table:
 
 def _parts(found: Mapping[str, Any]) -> list[str]:
     """Names of the numbers of a benchmark's parts: accuracies, or what its first headline is of; MME's points."""
-    families = {"points", "accuracy", found["headlines"][0]}
+    families = {"points", "accuracy", *found["headlines"][:1]}
     return [key for key in found["numbers"] if "/" in key and key.partition("/")[0] in families]
 
 

@@ -23,8 +23,8 @@ CELLS_AT_ONCE = 4_000_000  # of a drawn matrix; bounds memory at 32 MB
 class Number:
     """``value(totals)`` of ``strata``: arrays [C, K] in, one total [..., K] a stratum; all clusters in a fixed order.
 
-    The second count of every row is its number of questions.
-    ``unit`` is "share" (0 to 1) or "points". ``mean`` says that it is the mean of scores: one stratum of (sum, count).
+    The second count of every row is its number of questions. ``unit`` is "share" (0 to 1) or "points". ``mean`` says
+    that it is the mean of scores: one stratum of (sum, count).
     """
 
     strata: tuple[np.ndarray, ...]

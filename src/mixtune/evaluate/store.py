@@ -15,6 +15,7 @@ from torch import nn
 from mixtune.config import write_atomic
 
 HEADER, SAMPLES, RESULTS = "evaluation.json", "samples.jsonl", "results.json"
+COMPARISON = "comparison.json"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -60,8 +61,8 @@ class SampleStore:
             if resume and self._holds_answers():
                 raise ValueError(_another_evaluation(self.folder, self.header, header or {}))
             # Answers go first: a kill between these lines must not leave old answers under a new header.
-            (self.folder / RESULTS).unlink(missing_ok=True)
-            samples.unlink(missing_ok=True)
+            for name in (RESULTS, COMPARISON, SAMPLES):
+                (self.folder / name).unlink(missing_ok=True)
             self.header = {**(header or {}), "fingerprint": fingerprint}
             write_json(path, self.header)
         self._drop_torn_line(samples)

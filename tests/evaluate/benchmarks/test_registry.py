@@ -68,6 +68,15 @@ def test_all_references_are_kept_the_most_frequent_first(tmp_path) -> None:
 def test_images_are_clusters_where_questions_share_them(tmp_path) -> None:
     assert [item.cluster for item in items_of("mme", tmp_path / "m")] == ["0001"] * 2 + ["0002"] * 2 + ["tt01"] * 2
     assert {item.cluster for item in items_of("pope", tmp_path / "p")} == {"COCO_1.jpg"}
+    assert {item.cluster for item in items_of("vsr", tmp_path / "v")} == {"000000017697.jpg"}
+    assert {item.cluster for item in items_of("docvqa", tmp_path / "d")} == {"14465"}
+
+
+def test_a_text_that_looks_like_a_list_is_one_answer_outside_of_tsv(tmp_path) -> None:
+    folder = official_files.chartqa(tmp_path)
+    row = {"imgname": "41699051005347.png", "query": "Which?", "label": "[1, 2]"}
+    official_files.write_json(folder / "test" / "test_human.json", [row])
+    assert read(f"chartqa={folder}")[0].answers == ("[1, 2]",)
 
 
 def test_binary_pictures_keep_planes_and_rows(tmp_path) -> None:
@@ -145,6 +154,12 @@ def test_rows_that_cannot_be_used_say_why(tmp_path) -> None:
     )
     assert all(words in line for line, words in zip(bad, reasons, strict=True))
     assert f"{path}:3" in bad[1]
+
+
+def test_a_text_of_mme_that_is_not_utf8_is_bad(tmp_path) -> None:
+    (official_files.mme(tmp_path) / "count" / "0001.txt").write_bytes(b"\xff\xfeIs it?\tYes\n")
+    bad = [each for each in read(f"mme={tmp_path}") if isinstance(each, BadSample)]
+    assert len(bad) == 1 and "0001.txt" in str(bad[0]) and "not UTF-8" in str(bad[0])
 
 
 def test_a_line_of_mme_without_its_answer_is_bad(tmp_path) -> None:

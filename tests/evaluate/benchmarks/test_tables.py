@@ -48,6 +48,18 @@ def test_a_tsv_of_something_else_is_named(tmp_path) -> None:
     (tmp_path / "x.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(DataError, match="no column `index`"):
         read(f"mme={tmp_path / 'x.tsv'}")
+    (tmp_path / "x.tsv").write_bytes(b"index\tquestion\n1\t\xff\n")
+    with pytest.raises(DataError, match=r"x\.tsv: cannot be read as TSV"):
+        read(f"mme={tmp_path / 'x.tsv'}")
+
+
+def test_questions_that_share_a_picture_of_a_tsv_are_one_cluster(tmp_path) -> None:
+    rows = [
+        {"index": 4, "image": base64_picture(), "question": "Is it?", "answer": "Yes"},
+        {"index": 5, "image": "4", "question": "Is it not?", "answer": "No"},
+    ]
+    items = read(f"vsr={official_files.write_tsv(tmp_path / 'VSR.tsv', rows)}")
+    assert [item.cluster for item in items] == ["VSR.tsv#4"] * 2
 
 
 def test_parquet_files_of_the_split_are_read(tmp_path) -> None:

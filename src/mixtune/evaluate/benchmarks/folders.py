@@ -32,7 +32,11 @@ def _mme_subtask(folder: Path) -> Items:
     texts, images = (texts, folder / "images") if texts.is_dir() else (folder, folder)
     for text in sorted(texts.glob("*.txt")):
         image = next((file for kind in PICTURES if (file := images / f"{text.stem}{kind}").is_file()), None)
-        lines = text.read_text(encoding="utf-8-sig").splitlines()
+        try:
+            lines = text.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            yield BadSample(str(text), "line", repr(error.object[:80]), f"is not UTF-8 (byte {error.start})")
+            continue
         for number, line in enumerate((line for line in lines if line.strip()), start=1):
             question, _, answer = line.rstrip().rpartition("\t")
             origin = f"{text}:{number}"

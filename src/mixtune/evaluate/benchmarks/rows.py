@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from mixtune.data.files import read_rows
 from mixtune.data.formats import RowError
 from mixtune.data.sample import BadSample, ImageRef
-from mixtune.evaluate.benchmarks.table import Benchmark, Item, Items
+from mixtune.evaluate.benchmarks.table import Benchmark, Columns, Item, Items
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def _items(row: Mapping[str, Any], origin: str, benchmark: Benchmark, pictures: 
         parts = [each.strip() for each in str(cell[1]).split(",")]
     elif benchmark.part_of_answers:
         parts = [benchmark.part_of_answers(answers)]
-    key, cluster = _cell(row, names.id), _cell(row, names.cluster)
+    key = _cell(row, names.id)
     question = _cell(row, names.question)
     if names.question and question is None:
         raise RowError(names.question[0], sorted(map(str, row)), "are the row's keys; the question is missing")
@@ -86,9 +85,15 @@ def _items(row: Mapping[str, Any], origin: str, benchmark: Benchmark, pictures: 
             answers=answers,
             image=image,
             part=each,
-            cluster=str(cluster[1]) if cluster and isinstance(cluster[1], (str, int)) else "",
+            cluster=_cluster(row, names, image),
             origin=origin,
         )
+
+
+def _cluster(row: Mapping[str, Any], names: Columns, image: ImageRef) -> str:
+    """What the questions about one picture have in common: a cell that says so, else the picture's name."""
+    cell = _cell(row, (*names.cluster, *names.image))
+    return str(cell[1]) if cell and isinstance(cell[1], (str, int)) else Path(image.path).name
 
 
 def _cell(row: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any] | None:
@@ -97,14 +102,12 @@ def _cell(row: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any] | N
 
 
 def _answers(row: Mapping[str, Any], benchmark: Benchmark) -> tuple[str, ...]:
-    """The reference answers; for TextVQA's ten people, equal ones stay, and the most frequent is put first."""
+    """The reference answers, the most frequent first; equal ones stay (TextVQA has those of ten people)."""
     cell = _cell(row, benchmark.columns.answers)
     if cell is None:
         field = benchmark.columns.answers[0]
         raise RowError(field, row.get(field), "has no answer; take the files of a split that has answers")
     name, value = cell
-    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        value = _list_in_text(value)
     listed = list(value) if isinstance(value, (list, tuple)) else [value]
     known = benchmark.columns.answer_of
     found = [known.get(str(each).strip().lower(), str(each).strip()) for each in listed]
@@ -114,14 +117,6 @@ def _answers(row: Mapping[str, Any], benchmark: Benchmark) -> tuple[str, ...]:
     if benchmark.options and found[0].lower() not in [option.lower() for option in benchmark.options]:
         raise RowError(name, found[0], f"is none of the answers {', '.join(benchmark.options[:10])}")
     return tuple(found)
-
-
-def _list_in_text(text: str) -> Any:
-    """A list written as Python writes it, as VLMEvalKit's TSV files do; the text itself if it is none."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _image(row: Mapping[str, Any], benchmark: Benchmark, pictures: Pictures) -> ImageRef:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import csv
 import io
@@ -20,10 +21,19 @@ LARGEST_CELL = 2**30
 def tsv_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Rows of a TSV file whose `image` column is base64, or the `index` of the row that has the picture.
 
+    An `answer` that is written as a Python list becomes one.
+
     The pictures are not kept: where a row begins and ends in the file is, and it is read again. Raises DataError if the
     file is not one.
     """
-    csv.field_size_limit(LARGEST_CELL)
+    try:
+        yield from _tsv_rows(path)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as TSV ({error})") from error
+
+
+def _tsv_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    csv.field_size_limit(LARGEST_CELL)  # the module's own limit is 128 kB, less than a picture
     with path.open("rb") as file:
         lines = _Lines(file)
         reader = csv.reader(lines, delimiter="\t")
@@ -41,7 +51,14 @@ def tsv_rows(path: Path) -> Iterator[tuple[str, Any]]:
             elif picture in shared:
                 row["image"] = shared[picture]
             start = lines.offset
-            yield f"{path}:{index}", row
+            yield f"{path}:{index}", {**row, "answer": _maybe_list(row.get("answer", ""))}
+
+
+def _maybe_list(text: str) -> Any:
+    try:
+        return ast.literal_eval(text) if text.startswith("[") else text
+    except (ValueError, SyntaxError):
+        return text
 
 
 class _Lines:
