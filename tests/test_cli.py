@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+import official_files
 import released_files
 from mixtune.cli import app
 from mixtune.config import dump_recipe
@@ -84,6 +85,46 @@ def test_evaluate_and_report_on_a_file_of_samples(saved_model, tiny_samples, tmp
     reported = call("report", tmp_path / "runs")
     assert reported.exit_code == 0, reported.output
     assert all((tmp_path / "runs" / f"report.{kind}").exists() for kind in ("html", "json", "png"))
+
+
+def test_evaluate_a_public_benchmark_and_compare_in_pairs(saved_model, tmp_path):
+    folder, out, other = official_files.pope(tmp_path / "pope"), tmp_path / "one", tmp_path / "two"
+    for place in (other, out):
+        asked = (
+            "evaluate",
+            saved_model,
+            "-b",
+            f"pope={folder}",
+            "--out",
+            place,
+            "--dtype",
+            "float32",
+            "--way",
+            "greedy",
+        )
+        done = call(*asked, *(("--against", other) if place == out else ()))
+        assert done.exit_code == 0, done.output
+    results = json.loads((out / "results.json").read_text())["benchmarks"]["pope"]
+    assert results["protocol"] == "official" and "accuracy/random" in results["numbers"]
+    assert "yes_ratio" in done.output and "against.json" in done.output.replace("\n", "")
+    compared = json.loads((out / "against.json").read_text())["benchmarks"]["pope"]
+    assert compared["numbers"]["accuracy"]["p_value"] == 1.0
+    changed = call(*asked, "--protocol", "vlmevalkit")
+    assert changed.exit_code == 2 and "holds another evaluation" in changed.output and "--no-resume" in changed.output
+    assert call(*asked, "--protocol", "vlmevalkit", "--no-resume").exit_code == 0
+
+
+def test_evaluate_refuses_before_it_loads_a_model(tmp_path):
+    (tmp_path / "file").write_text("")
+    for words, message in (
+        (("-b", "pop=x"), "did you mean 'pope'"),
+        (("-b", "vsr=x", "--protocol", "lmms-eval"), "vsr has only official, vlmevalkit"),
+        (("-b", "x.jsonl", "--adapter", tmp_path / "none"), "adapter_config.json"),
+        (("-b", "x.jsonl", "--out", tmp_path / "file" / "out"), "cannot be written to"),
+        (("-b", "x.jsonl", "--against", tmp_path), "results.json is missing"),
+    ):
+        failed = call("evaluate", tmp_path / "no-model", *words)
+        assert failed.exit_code == 2 and message in failed.output and "Traceback" not in failed.output, failed.output
 
 
 def test_a_folder_without_an_adapter_or_runs_is_named(saved_model, tiny_samples, tmp_path):

@@ -12,6 +12,7 @@ import torch
 
 from mixtune.config import DataSettings, SourceSettings
 from mixtune.data import Encoder, read_samples
+from mixtune.evaluate import ranking
 from mixtune.evaluate.forward import precise_head, run_prompts
 from mixtune.evaluate.questions import Questioner
 from mixtune.evaluate.ranking import greedy_tokens, rank_options
@@ -94,6 +95,24 @@ def test_ranking_leaves_the_prompts_cache_alone(tiny_samples) -> None:
         rank_options(model, used, ids)
         answers = [greedy_tokens(model, each, {2}, max_new_tokens=4, pad_id=0) for each in (used, fresh)]
     assert answers[0] == answers[1]
+
+
+def test_a_long_prompt_is_copied_for_few_options_at_a_time(tiny_samples, monkeypatch) -> None:
+    model, questioner = model_of("mixlora"), Questioner(Encoder(tiny_processor()))
+    samples = questions(tiny_samples(3))
+    ids = [[questioner.continuation(s, option) for option in s.options] for s in samples]
+    prompts, copied, real = [questioner.prompt(s) for s in samples], [], ranking.select_rows
+    monkeypatch.setattr(ranking, "select_rows", lambda p, rows: copied.append(len(rows)) or real(p, rows))
+    with torch.inference_mode():
+        prompt = run_prompts(model, prompts, 0)
+        whole = rank_options(model, prompt, ids)
+        assert max(copied) > 2
+        monkeypatch.setattr(ranking, "MAX_CACHED_TOKENS", 2 * prompt.mask_BT.shape[1] + 1)
+        copied.clear()
+        few = rank_options(model, prompt, ids)
+    assert max(copied) == 2 and sum(copied) == sum(map(len, ids))
+    for mine, theirs in zip(few, whole, strict=True):
+        torch.testing.assert_close(torch.tensor(mine), torch.tensor(theirs), **TOL[torch.float32])
 
 
 def test_continuations_end_the_turn_and_are_those_of_training(tiny_samples) -> None:

@@ -17,7 +17,7 @@ from routed import adapted
 from tiny import tiny_llava, tiny_processor
 
 FACTS = {"id", "task", "domain", "split", "image", "prompt", "target", "options"}
-ANSWERS = {"ranked", "scores", "rank_correct", "answer", "greedy_correct"}
+ANSWERS = {"ranked", "scores", "rank_correct", "answer", "greedy_correct", "score"}
 
 
 def read(path):
@@ -107,17 +107,17 @@ def test_a_finished_evaluation_asks_nothing_again(tiny_samples, tmp_path, monkey
     assert again.rows == first.rows
 
 
-def test_another_batch_size_or_picture_starts_anew(tiny_samples, tmp_path) -> None:
+def test_another_batch_size_or_picture_is_another_evaluation(tiny_samples, tmp_path) -> None:
     samples, model = read(tiny_samples(6)), tiny_llava()[0]
     before = fingerprint(model, samples, EvaluateSettings(batch_size=4), {})
-    assert before == fingerprint(model, samples, EvaluateSettings(batch_size=4, confidence=0.9), {})
+    assert before == fingerprint(model, samples, EvaluateSettings(batch_size=4, confidence=0.9, max_length=4096), {})
     assert before != fingerprint(model, samples, EvaluateSettings(batch_size=2), {})
     Image.new("RGB", (9, 9)).save(str(samples[0].images[0]))
     assert before != fingerprint(model, samples, EvaluateSettings(batch_size=4), {})
 
 
 @pytest.mark.parametrize("change", ["weights", "settings", "samples"])
-def test_anything_that_changes_answers_starts_anew(change, tiny_samples, tmp_path) -> None:
+def test_anything_that_changes_answers_is_an_error_or_starts_anew(change, tiny_samples, tmp_path) -> None:
     samples, settings, model = read(tiny_samples(6)), EvaluateSettings(), tiny_llava()[0]
     first = evaluate(model, tiny_processor(), samples, settings, tmp_path)
     if change == "weights":
@@ -125,6 +125,14 @@ def test_anything_that_changes_answers_starts_anew(change, tiny_samples, tmp_pat
             model.lm_head.weight.add_(torch.randn_like(model.lm_head.weight))
     settings = EvaluateSettings(max_new_tokens=3) if change == "settings" else settings
     samples = samples[:4] if change == "samples" else samples
+    named = {
+        "weights": "weights: was",
+        "settings": "settings.max_new_tokens: was 8, now 3",
+        "samples": "samples: was 6",
+    }
+    with pytest.raises(ValueError, match=named[change]):
+        evaluate(model, tiny_processor(), samples, settings, tmp_path)
+    settings = settings.model_copy(update={"resume": False})
     again = evaluate(model, tiny_processor(), samples, settings, tmp_path)
     lines = (tmp_path / "samples.jsonl").read_text().splitlines()
     assert len(lines) == len(again.rows) == len(samples)

@@ -22,10 +22,30 @@ def test_rows_come_back_and_a_torn_line_is_dropped(tmp_path) -> None:
     assert [row["id"] for row in read_lines(tmp_path / "samples.jsonl")] == ["a", "ü", "c"]
 
 
-def test_another_fingerprint_starts_anew(tmp_path) -> None:
+def test_another_evaluation_is_an_error_that_says_what_differs(tmp_path) -> None:
+    SampleStore(tmp_path, "f", {"parts": {"weights": "aa", "settings.rank": True}}).append([{"id": "a"}])
+    parts = {"weights": "bb", "settings.rank": True, "samples": "3 (cc)"}
+    with pytest.raises(ValueError) as caught:
+        SampleStore(tmp_path, "g", {"parts": parts})
+    text = str(caught.value)
+    assert "holds another evaluation" in text and "--no-resume" in text
+    assert "weights: was aa, now bb" in text and "samples: was not recorded, now 3 (cc)" in text
+    assert "settings.rank" not in text
+    assert [row["id"] for row in read_lines(tmp_path / "samples.jsonl")] == ["a"]
+
+
+def test_a_folder_without_answers_is_nobodys(tmp_path) -> None:
+    SampleStore(tmp_path, "f")
+    assert SampleStore(tmp_path, "g").header["fingerprint"] == "g"
+
+
+def test_without_resume_answers_are_discarded(tmp_path) -> None:
     SampleStore(tmp_path, "f").append([{"id": "a"}])
-    write_json(tmp_path / "results.json", {})
-    store = SampleStore(tmp_path, "g", {"settings": 1})
+    for name in ("results.json", "against.json"):
+        write_json(tmp_path / name, {})
+    assert not SampleStore(tmp_path, "f", {"settings": 1}, resume=False).done
+    assert not (tmp_path / "against.json").exists()
+    store = SampleStore(tmp_path, "g", {"settings": 1}, resume=False)
     assert not store.done
     assert json.loads((tmp_path / "evaluation.json").read_text()) == {"settings": 1, "fingerprint": "g"}
     assert not (tmp_path / "results.json").exists()

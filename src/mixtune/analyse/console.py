@@ -14,6 +14,11 @@ def cell(entry: Mapping[str, float] | None) -> str:
     return f"{100 * entry['accuracy']:.0f} ({100 * entry['low']:.0f}–{100 * entry['high']:.0f})" if entry else "–"
 
 
+def share(value: float | None) -> str:
+    """A share in per cent, or a dash where there is none (chance of tasks without options)."""
+    return "–" if value is None else f"{100 * value:.0f}"
+
+
 def results_table(results: Mapping[str, Mapping[str, Any]], way: str = "rank") -> Table:
     """One row a task and the mean of each split: questions, chance, then each model with its interval, in per cent.
 
@@ -31,11 +36,11 @@ def results_table(results: Mapping[str, Mapping[str, Any]], way: str = "rank") -
         for task in tasks:
             row = first["tasks"][task]
             cells = (cell(result["tasks"][task][way]) for result in results.values())
-            table.add_row(task, str(row["n"]), f"{100 * row['chance']:.0f}", *cells)
+            table.add_row(task, str(row["n"]), share(row["chance"]), *cells)
         whole = first["summary"][split]
         cells = (cell(result["summary"][split][way]) for result in results.values())
         name = f"mean of {len(tasks)} {split} tasks"
-        table.add_row(name, str(whole["n"]), f"{100 * whole['chance']:.0f}", *cells, style="bold")
+        table.add_row(name, str(whole["n"]), share(whole["chance"]), *cells, style="bold")
         table.add_row()
     return table
 

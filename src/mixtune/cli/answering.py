@@ -24,8 +24,17 @@ Examples:
 
     mixtune evaluate llava-hf/llava-1.5-7b-hf --adapter runs/mine --benchmark mine.jsonl --out runs/mine/evaluation
 
-Writes results.json (accuracy with Wilson intervals beside chance) and samples.jsonl (every question and answer). An
-interrupted evaluation goes on where it stopped.
+    mixtune evaluate MODEL -b mme=/data/MME_Benchmark_release_version -b pope=/data/pope     (official files)
+
+    mixtune evaluate MODEL -b textvqa --protocol lmms-eval     (from the hub; scored as that harness does)
+
+    mixtune evaluate MODEL -a runs/mixlora -b pope=/data/pope --against runs/lora/evaluation     (paired test)
+
+Public benchmarks: mme, pope, textvqa, vsr, snli-ve, cifar10, cifar100, mnist, pathvqa, chartqa, docvqa, tiny-lvlm, as
+NAME=PATH, NAME=hf:ID or NAME; docs/evaluation.md says how to get each and how protocols differ.
+
+Writes results.json (every number with its interval) and samples.jsonl (every question and answer), with --against also
+against.json. An interrupted evaluation goes on where it stopped; a folder that holds another one is an error.
 """
 
 REPORT_HELP = """Write one self-contained page about all evaluated models of a run folder, with its JSON and PNG.
@@ -43,11 +52,19 @@ class Way(str, Enum):
     greedy = "greedy"
 
 
+class Ways(str, Enum):
+    """How a model answers."""
+
+    both = "both"
+    rank = "rank"
+    greedy = "greedy"
+
+
 @app.command("evaluate", help=EVALUATE_HELP)
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="Folder, hub id, or `pocket`.")],
     benchmark: Annotated[
-        list[str], typer.Option("--benchmark", "-b", help="`pocket`, `pocket/MIX` or a file of samples.")
+        list[str], typer.Option("--benchmark", "-b", help="`pocket`, `pocket/MIX`, NAME[=PATH] or a file of samples.")
     ],
     adapter: Annotated[
         Path | None, typer.Option("--adapter", "-a", help="Folder of a run: adapter, projector or weights.")
@@ -61,21 +78,47 @@ def evaluate_command(
     max_bad: Annotated[int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples.")] = 0,
     dtype: Annotated[Dtype, typer.Option(help="What the base is held in.")] = Dtype.bfloat16,
     attention: Annotated[str, typer.Option("--attn-implementation", help="As in transformers.")] = "sdpa",
+    protocol: Annotated[
+        str, typer.Option(help="Rules of public benchmarks: official, lmms-eval, vlmevalkit.")
+    ] = "official",
+    max_length: Annotated[int, typer.Option(min=2, help="The most tokens of a prompt, those of pictures too.")] = 1024,
+    way: Annotated[Ways, typer.Option(help="Answer greedily, rank the options, or both.")] = Ways.both,
+    against: Annotated[Path | None, typer.Option(help="A finished evaluation to be compared with, in pairs.")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Keep answers that are there.")] = True,
 ) -> None:
-    """Evaluate and print the table."""
+    """Evaluate and print the tables."""
     from rich.console import Console
 
     with user_errors():
         from mixtune.analyse.console import print_results
+        from mixtune.evaluate.against import check_finished, compare_evaluations, write_comparison
+        from mixtune.evaluate.console import comparison_table, print_benchmarks, without_benchmarks
         from mixtune.pocket.benchmark import EvaluationRequest, evaluate_request
 
         given = {"per_task": per_task, "max_bad": max_bad, "dtype": dtype.value, "attn_implementation": attention}
+        given |= {
+            "protocol": protocol,
+            "rank": way != Ways.greedy,
+            "greedy": way != Ways.rank,
+            "resume": resume,
+            "max_length": max_length,
+        }
         request = EvaluationRequest.model_validate(
             {"model": model, "benchmarks": tuple(benchmark), "adapter": adapter, "tasks": tuple(task or ()), **given}
         )
         folder = out or (adapter or Path("runs") / Path(model).name) / "evaluation"
+        if against is not None:
+            check_finished(against)
         result = evaluate_request(request, folder, batch_size=batch_size)
-        print_results(Console(), {"accuracy": result.results})
+        console = Console()
+        others = without_benchmarks(result.results)
+        if others["tasks"]:
+            print_results(console, {"accuracy": others})
+        print_benchmarks(console, result.results)
+        if against is not None:
+            comparison = compare_evaluations(result.rows, against)
+            typer.echo(f"written to {write_comparison(result.folder, comparison)}")
+            console.print(comparison_table(comparison))
         typer.echo(f"written to {result.folder}")
 
 

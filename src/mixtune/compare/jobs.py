@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -182,6 +183,9 @@ def execute(job: Job, launch: Launch, variables: Mapping[str, str]) -> Outcome:
         training = ["train", str(job.path / RUN_FILE)]
         anew = job.anew or job.state().get("status") == DISCARDING
         commands = [] if job.trained() else [[*training, "--no-resume"] if anew else training]
+        if commands or job.state().get("ask") != job.made_of["ask"]:
+            for folder in job.asks:  # answers of other weights or to other questions, if there are any
+                shutil.rmtree(job.path / folder, ignore_errors=True)
         if job.train is not None:
             write_atomic(job.path / RUN_FILE, job.train)
         for words in (*commands, *job.asks.values()):

@@ -11,6 +11,7 @@ import numpy as np
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.adapters.recording import record_routing
 from mixtune.data.sample import Sample
+from mixtune.evaluate.benchmarks.samples import BenchmarkSample, benchmark_facts, score_answer
 from mixtune.evaluate.forward import Model, PromptPass, run_prompts
 from mixtune.evaluate.questions import Questioner, prompt_of, target_of
 from mixtune.evaluate.ranking import greedy_tokens, rank_options
@@ -68,6 +69,7 @@ class Answerer:
             "prompt": prompt_of(sample),
             "target": target_of(sample),
             "options": list(sample.options),
+            **benchmark_facts(sample),
         }
 
     def _rank(self, samples: Sequence[Sample], prompt: PromptPass) -> list[dict[str, Any]]:
@@ -83,20 +85,16 @@ class Answerer:
         return found
 
     def _greedy(self, samples: Sequence[Sample], prompt: PromptPass) -> list[dict[str, Any]]:
+        limits = [token_limit(sample, self.settings) for sample in samples]
         answers = greedy_tokens(
-            self.model,
-            prompt,
-            self._stop_ids(samples[0]),
-            max_new_tokens=self.settings.max_new_tokens,
-            pad_id=self.pad_id,
+            self.model, prompt, self.stop_ids(samples[0]), max_new_tokens=max(limits), pad_id=self.pad_id
         )
-        texts = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
-        return [
-            {"answer": text, "greedy_correct": exact_match(text, target_of(sample))}
-            for sample, text in zip(samples, texts, strict=True)
-        ]
+        # Greedy tokens do not depend on what follows them: cut short, an answer is what its own limit would have given.
+        cut = [ids[:limit] for ids, limit in zip(answers, limits, strict=True)]
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in cut]
+        return [{"answer": text, **_scored(sample, text)} for sample, text in zip(samples, texts, strict=True)]
 
-    def _stop_ids(self, sample: Sample) -> set[int]:
+    def stop_ids(self, sample: Sample) -> set[int]:
         """What ends an answer: the model's and the tokenizer's ends, and
         the special token that ends a trained answer.
         """
@@ -106,3 +104,16 @@ class Answerer:
         if last in self.tokenizer.all_special_ids:
             stop.add(last)
         return stop - {None}
+
+
+def token_limit(sample: Sample, settings: EvaluateSettings) -> int:
+    """The most tokens a greedy answer may have: the benchmark's own limit, else that of the settings."""
+    return sample.max_new_tokens if isinstance(sample, BenchmarkSample) else settings.max_new_tokens
+
+
+def _scored(sample: Sample, text: str) -> dict[str, Any]:
+    """Whether a greedy answer is right, and its score: by the benchmark's rule, else exact match."""
+    if isinstance(sample, BenchmarkSample):
+        return score_answer(sample, text)
+    right = exact_match(text, target_of(sample))
+    return {"greedy_correct": right, "score": float(right)}

@@ -14,6 +14,9 @@ from torch import Tensor
 from mixtune.evaluate.forward import Model, PromptPass, continue_prompts, select_rows
 
 MAX_TOKENS_PER_PASS = 384  # option tokens that share a forward; bounds the float32 logits (75 MB at a 49k vocabulary)
+MAX_CACHED_TOKENS = (
+    16_384  # prompt tokens whose copied cache is held beside the original; 8.6 GB in LLaVA-7B in bfloat16
+)
 
 
 def rank_options(model: Model, prompt: PromptPass, options: Sequence[Sequence[Sequence[int]]]) -> list[list[float]]:
@@ -28,7 +31,8 @@ def rank_options(model: Model, prompt: PromptPass, options: Sequence[Sequence[Se
     scores = [[0.0] * len(row) for row in options]
     rows = [(b, o, list(ids)) for b, row in enumerate(options) for o, ids in enumerate(row)]
     first_BV = torch.log_softmax(prompt.logits_BV, dim=-1)
-    for chunk in _chunks(sorted(rows, key=lambda row: len(row[2]))):
+    most_rows = max(1, MAX_CACHED_TOKENS // prompt.mask_BT.shape[1])
+    for chunk in _chunks(sorted(rows, key=lambda row: len(row[2])), most_rows):
         sums = _log_likelihoods(model, prompt, first_BV, chunk)
         for (b, o, ids), total in zip(chunk, sums, strict=True):
             scores[b][o] = total / len(ids)
@@ -56,11 +60,16 @@ def _log_likelihoods(
     return sums_N.double().tolist()
 
 
-def _chunks(rows: Sequence[tuple[int, int, list[int]]]) -> Iterator[Sequence[tuple[int, int, list[int]]]]:
-    """Cut rows sorted by length so that no padded chunk exceeds MAX_TOKENS_PER_PASS (one row always fits)."""
+def _chunks(
+    rows: Sequence[tuple[int, int, list[int]]], most_rows: int
+) -> Iterator[Sequence[tuple[int, int, list[int]]]]:
+    """Cut rows sorted by length so that no padded chunk exceeds MAX_TOKENS_PER_PASS (one row always fits) or
+    ``most_rows``.
+    """
     start = 0
     for end in range(1, len(rows) + 1):
-        if end == len(rows) or len(rows[end][2]) * (end + 1 - start) > MAX_TOKENS_PER_PASS:
+        full = end - start == most_rows
+        if end == len(rows) or full or len(rows[end][2]) * (end + 1 - start) > MAX_TOKENS_PER_PASS:
             yield rows[start:end]
             start = end
 

@@ -13,7 +13,8 @@ class EvaluateSettings(Settings):
     ``batch_size`` samples share a forward pass; it changes speed and memory and, by the rounding of bfloat16, a few
     answers. ``max_length`` tokens a prompt; ``max_new_tokens`` tokens a greedy answer.
     ``greedy`` and ``rank`` choose the ways to answer. ``confidence`` is the level of every interval.
-    ``record_usage`` keeps which factors or experts each sample used, if the model has any.
+    ``record_usage`` keeps which factors or experts each sample used, if the model has any. ``resume`` goes on with the
+    answers an interrupted evaluation left in the folder; without it they are discarded.
     """
 
     batch_size: int = Field(default=32, ge=1)
@@ -23,6 +24,7 @@ class EvaluateSettings(Settings):
     rank: bool = True
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     record_usage: bool = True
+    resume: bool = True
 
 
 class TaskGroup(Settings):

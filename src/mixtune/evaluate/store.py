@@ -15,6 +15,7 @@ from torch import nn
 from mixtune.config import write_atomic
 
 HEADER, SAMPLES, RESULTS = "evaluation.json", "samples.jsonl", "results.json"
+AGAINST = "against.json"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -40,26 +41,35 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 class SampleStore:
     """Answers of one evaluation on disk; with the same `fingerprint` an interrupted one goes on where it stopped.
 
-    With another fingerprint (other settings, samples or weights) the folder starts anew: its results would
-    mix two evaluations. `done` maps the ids already answered to their rows.
+    A folder that holds answers of another evaluation (other settings, samples or weights) is an error that says what
+    differs, as the headers' ``parts`` tell it; without `resume` they are discarded, since the results would mix two
+    evaluations. `done` maps the ids already answered to their rows. Raises ValueError.
     """
 
-    def __init__(self, folder: str | Path, fingerprint: str, header: Mapping[str, Any] | None = None):
+    def __init__(
+        self, folder: str | Path, fingerprint: str, header: Mapping[str, Any] | None = None, *, resume: bool = True
+    ):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.done: dict[str, dict[str, Any]] = {}
         path, samples = self.folder / HEADER, self.folder / SAMPLES
         self.header = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if self.header.get("fingerprint") == fingerprint:
+        if resume and self.header.get("fingerprint") == fingerprint:
             if samples.exists():
                 self.done = {row["id"]: row for row in read_lines(samples)}
         else:
+            if resume and self._holds_answers():
+                raise ValueError(_another_evaluation(self.folder, self.header, header or {}))
             # Answers go first: a kill between these lines must not leave old answers under a new header.
-            (self.folder / RESULTS).unlink(missing_ok=True)
-            samples.unlink(missing_ok=True)
+            for name in (RESULTS, AGAINST, SAMPLES):
+                (self.folder / name).unlink(missing_ok=True)
             self.header = {**(header or {}), "fingerprint": fingerprint}
             write_json(path, self.header)
         self._drop_torn_line(samples)
+
+    def _holds_answers(self) -> bool:
+        samples = self.folder / SAMPLES
+        return (self.folder / RESULTS).exists() or (samples.exists() and samples.stat().st_size > 0)
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add the rows of one batch and hand them to the operating system before returning."""
@@ -83,6 +93,20 @@ class SampleStore:
         if content and not content.endswith(b"\n"):
             with path.open("r+b") as file:
                 file.truncate(content.rfind(b"\n") + 1)
+
+
+def _another_evaluation(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What to tell a user whose folder holds another evaluation: a line for every part that differs."""
+    before, now = old.get("parts", {}), new.get("parts", {})
+    names = [name for name in now if before.get(name) != now[name]]
+    lines = [f"  {name}: was {before.get(name, 'not recorded')}, now {now[name]}" for name in names]
+    return "\n".join(
+        [
+            f"{folder}: holds another evaluation:",
+            *lines,
+            "Use another --out, or --no-resume to discard its answers.",
+        ]
+    )
 
 
 def weights_digest(model: nn.Module) -> str:

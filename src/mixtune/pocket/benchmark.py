@@ -11,9 +11,12 @@ from typing import Literal
 from rich.console import Console
 from torch import nn
 
-from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings
+from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings, near
 from mixtune.data import Sample, read_samples
+from mixtune.evaluate.benchmarks.registry import OFFICIAL
+from mixtune.evaluate.benchmarks.samples import ask_benchmark
 from mixtune.evaluate.blind import SUFFIX, blind
+from mixtune.evaluate.preflight import check_adapter, check_writable
 from mixtune.evaluate.run import EvaluationResult, evaluate
 from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
 from mixtune.pocket.data import MANIFEST
@@ -30,6 +33,9 @@ class EvaluationRequest(Settings):
 
     ``adapter`` is the folder of a run of any stage. ``per_task`` keeps the first so many samples of every task,
     ``tasks``, if any are named, these tasks alone; at most ``max_bad`` unreadable samples are left out.
+    ``protocol`` is the harness whose rules score public benchmarks; ``rank`` and ``greedy`` are the ways to answer;
+    a prompt has at most ``max_length`` tokens.
+    Without ``resume`` answers found in the folder are discarded.
     """
 
     model: str
@@ -40,6 +46,11 @@ class EvaluationRequest(Settings):
     tasks: tuple[str, ...] = ()
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     attn_implementation: str = "sdpa"
+    protocol: str = OFFICIAL
+    rank: bool = True
+    greedy: bool = True
+    max_length: int = 1024
+    resume: bool = True
 
 
 def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: int) -> EvaluationResult:
@@ -47,6 +58,9 @@ def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: in
 
     Raises ValueError naming the model, adapter, file or sample that does not fit.
     """
+    check_writable(folder)
+    if request.adapter is not None:
+        check_adapter(request.adapter)
     samples, places = questions(request)
     name = str(prepare_pocket().model) if request.model == MODEL else request.model
     model, processor = load_model(
@@ -54,10 +68,9 @@ def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: in
     )
     asked: nn.Module = model if request.adapter is None else load_tuned(model, request.adapter)
     about = {"model": request.model, "adapter": str(request.adapter) if request.adapter else None}
-    samples = [sample for sample in samples if not request.tasks or sample.task in request.tasks]
-    return evaluate(
-        asked, processor, samples, EvaluateSettings(batch_size=batch_size), folder, groups=places, about=about
-    )
+    kept = request.model_dump(include={"rank", "greedy", "resume", "max_length"})
+    settings = EvaluateSettings(batch_size=batch_size, **kept)
+    return evaluate(asked, processor, samples, settings, folder, groups=places, about=about)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,29 +94,45 @@ def questions(request: EvaluationRequest) -> tuple[list[Sample], dict[str, TaskG
     places: dict[str, TaskGroup] = {}
     allowed = request.max_bad
     for name in request.benchmarks:
-        asked = ask(name, max_bad=allowed)
+        asked = ask(name, max_bad=allowed, protocol=request.protocol)
         samples, places, allowed = samples + asked.samples, places | asked.groups, allowed - asked.left_out
+    samples = samples if not request.tasks else _of_tasks(samples, request.tasks)
     return (samples if request.per_task is None else first_of_each(samples, request.per_task)), places
 
 
-def ask(name: str, *, max_bad: int = 0) -> Benchmark:
+def _of_tasks(samples: Sequence[Sample], tasks: Sequence[str]) -> list[Sample]:
+    """The samples of these tasks. Raises ValueError for one that has none."""
+    known = sorted({sample.task for sample in samples})
+    for task in tasks:
+        if task not in known:
+            raise ValueError(f"--task {task}: no question belongs to it{near(task, known)}")
+    return [sample for sample in samples if sample.task in tasks]
+
+
+def ask(name: str, *, max_bad: int = 0, protocol: str = OFFICIAL) -> Benchmark:
     """One benchmark by name.
 
     ``name`` is "pocket" (the demo's test samples), "pocket/SPLIT" of the demo, "pocket/MIX" or "pocket/MIX/SPLIT" (see
-    `mixtune.pocket.prepare.prepare_mix`; all test samples where no split is named), or a file of samples. With
+    `mixtune.pocket.prepare.prepare_mix`; all test samples where no split is named), a public
+    benchmark (see `mixtune.evaluate.benchmarks.registry.wanted`, scored by ``protocol``), or a file of samples. With
     ":blind" appended every sample shows the picture of another one of its task (see `mixtune.evaluate.blind`). Raises
     ValueError naming the mix, split, file or sample that does not fit.
     """
     plain = name.removesuffix(SUFFIX)
-    found = _pocket(plain) if plain.split("/")[0] == BENCHMARK else _file(plain, max_bad)
+    found = _pocket(plain) if plain.split("/")[0] == BENCHMARK else _other(plain, max_bad, protocol)
     return found if plain == name else replace(found, samples=blind(found.samples))
 
 
-def _file(path: str, max_bad: int) -> Benchmark:
-    read, left_out = read_samples(DataSettings(sources=(SourceSettings(path=path),), max_bad=max_bad))
+def _other(name: str, max_bad: int, protocol: str) -> Benchmark:
+    """A public benchmark, or a file of samples."""
+    places: dict[str, TaskGroup] = {}
+    if (public := ask_benchmark(name, protocol=protocol, max_bad=max_bad)) is not None:
+        read, places, left_out = public.samples, public.groups, public.left_out
+    else:
+        read, left_out = read_samples(DataSettings(sources=(SourceSettings(path=name),), max_bad=max_bad))
     for bad in left_out:
         Console(stderr=True, soft_wrap=True, markup=False).print(f"left out {bad}")
-    return Benchmark(samples=read, groups={}, left_out=len(left_out))
+    return Benchmark(samples=read, groups=places, left_out=len(left_out))
 
 
 def _pocket(name: str) -> Benchmark:

@@ -93,6 +93,5 @@ class Demo:
         asked: nn.Module = model if name == UNTUNED else load_adapter(model, self.out / name)
         about = {"model": "pocket", "adapter": None if name == UNTUNED else name}
         folder = self.out / name / EVALUATION
-        return evaluate(
-            asked, processor, samples, EvaluateSettings(batch_size=BATCH_SIZE), folder, groups=places, about=about
-        )
+        settings = EvaluateSettings(batch_size=BATCH_SIZE, resume=self.resume)
+        return evaluate(asked, processor, samples, settings, folder, groups=places, about=about)

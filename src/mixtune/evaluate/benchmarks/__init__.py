@@ -1,0 +1,1 @@
+"""Public benchmarks as rows of data: where their files are, how they are asked, scored and added up."""

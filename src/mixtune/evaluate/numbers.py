@@ -1,0 +1,178 @@
+"""Numbers of a benchmark as sums over clusters, so that one resampling serves means, F1 and MME's pairs alike.
+
+A cluster (an image with its questions) adds a row of K counts; a number is a function of the summed counts of one or
+more strata (MME: its subtasks). Legend: C clusters, K counts, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest, norm
+
+from mixtune.evaluate.statistics import Interval, wilson_interval
+
+RESAMPLES = 10_000
+CELLS_AT_ONCE = 4_000_000  # of a drawn matrix; bounds memory at 32 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """``value(totals)`` of ``strata``: arrays [C, K] in, one total [..., K] a stratum; all clusters in a fixed order.
+
+    The second count of every row is its number of questions. ``unit`` is "share" (0 to 1) or "points". ``mean`` says
+    that it is the mean of scores: one stratum of (sum, count).
+    """
+
+    strata: tuple[np.ndarray, ...]
+    value: Callable[[Sequence[np.ndarray]], Any]
+    unit: str = "share"
+    mean: bool = False
+
+    @property
+    def estimate(self) -> float:
+        """The number itself."""
+        return float(self.value([stratum.sum(axis=0) for stratum in self.strata]))
+
+    @property
+    def questions(self) -> int:
+        """How many questions the number is of."""
+        return int(sum(stratum[:, 1].sum() for stratum in self.strata))
+
+    @property
+    def right_or_wrong(self) -> bool:
+        """Whether it is the share of right ones among single questions, each 0 or 1."""
+        if not self.mean:
+            return False
+        sums_C, counts_C = self.strata[0].T
+        return bool(np.all(counts_C == 1) and np.all((sums_C == 0) | (sums_C == 1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedNumber:
+    """One number of two runs on the same ``n`` questions, first minus second, the p-value and its ``test``."""
+
+    n: int
+    first: float
+    second: float
+    difference: Interval
+    p_value: float
+    test: str
+    unit: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        interval = {"value": self.difference.value, "low": self.difference.low, "high": self.difference.high}
+        kept = {"n": self.n, "first": self.first, "second": self.second, "difference": interval}
+        return {**kept, "p_value": self.p_value, "test": self.test, "unit": self.unit}
+
+
+def ratio(top: Any, bottom: Any) -> np.ndarray:
+    """The quotient, 0 where bottom is 0."""
+    top, bottom = np.asarray(top, dtype=float), np.asarray(bottom, dtype=float)
+    return np.divide(top, bottom, out=np.zeros(np.broadcast(top, bottom).shape), where=bottom != 0)
+
+
+def mean_of(totals: Sequence[np.ndarray]) -> np.ndarray:
+    """Sum over count of the only stratum."""
+    return ratio(totals[0][..., 0], totals[0][..., 1])
+
+
+def interval_of(number: Number, confidence: float = 0.95, seed: int = 0) -> tuple[Interval, str]:
+    """The number with its interval, and the name of the method.
+
+    Wilson's for a share of right answers. Otherwise a percentile bootstrap of 10,000 resamples, which draws whole
+    clusters with replacement, within each stratum. Where all clusters are alike, and so all resamples, it would be a
+    point: for a share, Wilson's with one observation a cluster is given instead.
+    """
+    if number.right_or_wrong:
+        return wilson_interval([bool(value) for value in number.strata[0][:, 0]], confidence), "Wilson"
+    random = np.random.default_rng(seed)
+    drawn_R = number.value([_resampled_totals(stratum, random) for stratum in number.strata])
+    found = _percentile(number.estimate, drawn_R, confidence)
+    if number.unit == "share" and found.high - found.low < 1e-9:
+        return _wilson(found.value, len(number.strata[0]), confidence), "Wilson over clusters"
+    return found, "bootstrap over clusters"
+
+
+def compare_numbers(first: Number, second: Number, confidence: float = 0.95, seed: int = 0) -> PairedNumber:
+    """Two runs whose clusters stand in the same order.
+
+    Share of right answers: exact McNemar test (two-sided binomial over the questions that one run alone got right).
+    Otherwise a permutation test: 10,000 times each cluster's answers are exchanged between the runs or not, by a coin;
+    p = (1 + times the difference is at least as large) / (1 + 10,000). The interval is a bootstrap over pairs of
+    clusters. Raises ValueError if the runs have not the same clusters.
+    """
+    if [stratum.shape for stratum in first.strata] != [stratum.shape for stratum in second.strata]:
+        raise ValueError("a paired comparison needs the same samples in both runs")
+    random, width = np.random.default_rng(seed), [stratum.shape[1] for stratum in first.strata]
+    both = [np.concatenate(pair, axis=1) for pair in zip(first.strata, second.strata, strict=True)]
+    totals = [_resampled_totals(stratum, random) for stratum in both]
+    drawn_R = first.value([t[:, :k] for t, k in zip(totals, width, strict=True)])
+    drawn_R = drawn_R - second.value([t[:, k:] for t, k in zip(totals, width, strict=True)])
+    gap = first.estimate - second.estimate
+    if first.right_or_wrong and second.right_or_wrong:
+        p_value, test = _mcnemar(first.strata[0][:, 0], second.strata[0][:, 0]), "exact McNemar"
+    else:
+        p_value, test = _permutation(first, second, gap, random), "paired permutation"
+    return PairedNumber(
+        n=first.questions,
+        first=first.estimate,
+        second=second.estimate,
+        difference=_percentile(gap, drawn_R, confidence),
+        p_value=p_value,
+        test=test,
+        unit=first.unit,
+    )
+
+
+def _wilson(share: float, size: int, confidence: float) -> Interval:
+    """Wilson's score interval of a share that need not be a whole number of `size`."""
+    z = float(norm.ppf(0.5 + confidence / 2))
+    middle = (share + z * z / (2 * size)) / (1 + z * z / size)
+    half = z / (1 + z * z / size) * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+    return Interval(value=share, low=max(0.0, float(middle - half)), high=min(1.0, float(middle + half)))
+
+
+def _resampled_totals(stratum_CK: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Totals [R, K] of as many clusters as there are, drawn with replacement.
+
+    Equal clusters are drawn together: how often each kind of row comes is multinomial.
+    """
+    kinds_NK, times_N = np.unique(stratum_CK, axis=0, return_counts=True)
+    clusters = len(stratum_CK)
+    at_once = max(1, CELLS_AT_ONCE // len(kinds_NK))
+    parts = []
+    for start in range(0, RESAMPLES, at_once):
+        size = min(at_once, RESAMPLES - start)
+        parts.append(random.multinomial(clusters, times_N / clusters, size=size) @ kinds_NK)
+    return np.concatenate(parts)
+
+
+def _mcnemar(first_C: np.ndarray, second_C: np.ndarray) -> float:
+    wins, losses = int(np.sum(first_C > second_C)), int(np.sum(second_C > first_C))
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+
+
+def _permutation(first: Number, second: Number, gap: float, random: np.random.Generator) -> float:
+    totals_a, totals_b = [], []
+    for a_CK, b_CK in zip(first.strata, second.strata, strict=True):
+        change_DK = (b_CK - a_CK)[np.any(a_CK != b_CK, axis=1)]
+        moved_RK = np.zeros((RESAMPLES, a_CK.shape[1]))
+        at_once = max(1, CELLS_AT_ONCE // max(1, len(change_DK)))
+        for start in range(0, RESAMPLES, at_once):
+            size = min(at_once, RESAMPLES - start)
+            moved_RK[start : start + size] = random.integers(0, 2, (size, len(change_DK))) @ change_DK
+        totals_a.append(a_CK.sum(axis=0) + moved_RK)
+        totals_b.append(b_CK.sum(axis=0) - moved_RK)
+    gaps_R = first.value(totals_a) - second.value(totals_b)
+    return float((1 + np.sum(np.abs(gaps_R) >= abs(gap) - 1e-9)) / (1 + RESAMPLES))
+
+
+def _percentile(value: float, drawn_R: np.ndarray, confidence: float) -> Interval:
+    edge = (1.0 - confidence) / 2.0
+    low, high = np.quantile(drawn_R, [edge, 1.0 - edge])
+    return Interval(value=value, low=float(low), high=float(high))
