@@ -27,7 +27,7 @@ with bootstrap intervals, cosines, Gramians; docs/analyse.md says what each is),
 Costs about one training epoch over the same samples. An interrupted analysis goes on where it stopped.
 """
 
-ROUTING_HELP = """Record which factors or experts each task's prompts choose, beside the same routers before they learnt.
+ROUTING_HELP = """Record which factors or experts each task's prompts choose, beside the same routers drawn anew.
 
 Examples:
 
@@ -85,8 +85,8 @@ def interference_command(
 ) -> None:
     """Measure, print the summary and say where the files are."""
     with user_errors():
-        from mixtune.analyse.interference.console import print_interference
         from mixtune.analyse.interference import InterferenceSettings, analyse_interference
+        from mixtune.analyse.interference.console import print_interference
         from mixtune.pocket.analysing import resolve_analysis
 
         _set_threads(threads)
@@ -95,8 +95,17 @@ def interference_command(
             {"layers": layers, "linears": _names(linears), "per_task": per_task, "batch_size": batch_size, **given}
         )
         request = resolve_analysis(
-            _request(model, data, unseen, tasks, adapter=adapter, preset=preset, max_bad=max_bad, dtype=dtype.value,
-                     attn_implementation=attention)  # fmt: skip
+            _request(
+                model,
+                data,
+                unseen,
+                tasks,
+                adapter=adapter,
+                preset=preset,
+                max_bad=max_bad,
+                dtype=dtype.value,
+                attn_implementation=attention,
+            )
         )
         path = analyse_interference(request, settings, _folder(out, adapter, model, "interference"), typer.echo)
         print_interference(path)
@@ -158,8 +167,17 @@ def routing_command(
         given = {"layers": layers, "per_task": per_task, "neighbours": neighbours, "seed": seed}
         settings = RoutingSettings.model_validate({**given, "batch_size": batch_size})
         request = resolve_analysis(
-            _request(model, data, unseen, tasks, adapter=adapter, preset=preset, max_bad=max_bad, dtype=dtype.value,
-                     attn_implementation=attention)  # fmt: skip
+            _request(
+                model,
+                data,
+                unseen,
+                tasks,
+                adapter=adapter,
+                preset=preset,
+                max_bad=max_bad,
+                dtype=dtype.value,
+                attn_implementation=attention,
+            )
         )
         path = analyse_routing(request, settings, _folder(out, adapter, model, "routing"))
         print_routing(path)

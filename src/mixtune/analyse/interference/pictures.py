@@ -78,14 +78,14 @@ def poster(content: dict[str, Any]) -> Figure:
         axis.set_xlabel("… by a step on this task", fontsize=9, color=SOFT)
     bar = figure.colorbar(image, ax=axes, shrink=0.5, pad=0.015, extend="both")
     bar.ax.tick_params(labelsize=8, colors=SOFT)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label("hurts  ←  share of the task's own gain  →  helps", fontsize=9, color=SOFT)
     adapter = Path(content["adapter"]).name if content["adapter"] else f"fresh {content['preset']}"
     model = f"{content['model']}, {adapter}"
     figure.suptitle(f"Does learning one task help another?  {model}", x=0.01, ha="left", fontsize=12.5, color=INK)
     note = (
-        f"Dot: the {content['settings']['confidence']:.0%} interval leaves zero out.  Hatched: the row's own gain is not "
-        "told from zero.\nThe diagonal is 1 by definition and left blank."
+        f"Dot: the {content['settings']['confidence']:.0%} interval leaves zero out.  Hatched: the row's own gain is "
+        "not told from zero.\nThe diagonal is 1 by definition and left blank."
     )
     figure.supxlabel(note, x=0.01, ha="left", fontsize=8.5, color=SOFT)
     return figure

@@ -122,7 +122,9 @@ def plan_lines(
     if settings.lookahead:
         measured = sum(len(unit.samples) for part in plan.measured for unit in part)
         runs = measured * 2 * len(linears) * len(subject.tasks) * settings.blocks
-        lines.append(f"lookahead  step {settings.lookahead:g}: {runs:,} forwards of one sample, beside {plan.samples:,}")
+        lines.append(
+            f"lookahead  step {settings.lookahead:g}: {runs:,} forwards of one sample, beside {plan.samples:,}"
+        )
     return lines
 
 

@@ -130,9 +130,7 @@ class Summary:
         """score, per_sample, gain and undecided."""
         gain_RP = self.found.falls.diagonal(dim1=1, dim2=2)
         gain = self.estimate(gain_RP)
-        unsure = [
-            None in (low, high) or low <= 0 <= high for low, high in zip(gain["low"], gain["high"], strict=True)
-        ]
+        unsure = [None in (low, high) or low <= 0 <= high for low, high in zip(gain["low"], gain["high"], strict=True)]
         return {
             "score": self.estimate(self.found.falls / gain_RP[..., None]),
             "per_sample": self.estimate(self.found.ratios / self.found.banks),
@@ -145,7 +143,7 @@ class Summary:
         return self.estimate(self.found.halves[0] / self.found.halves[1])
 
     def cosines(self) -> dict[str, Any]:
-        """cosine and gramian. The Gramian is symmetrised; a cosine is undefined where a diagonal is not positive."""
+        """Cosine and gramian. The Gramian is symmetrised; a cosine is undefined where a diagonal is not positive."""
         assert self.found.products is not None
         gramian_RPP = (self.found.products + self.found.products.transpose(1, 2)) / 2
         square_RP = gramian_RPP.diagonal(dim1=1, dim2=2)

@@ -28,7 +28,7 @@ def usage_of(selections: Selections, tasks_N: np.ndarray, names: Sequence[str]) 
 def layer_measures(selections: Selections, usage: Usage) -> list[dict[str, Any]]:
     """For each router entropy, and by side evenness, dead_share and task_information.
 
-    evenness: entropy of the choices of all tasks, each task counting the same, over log of the router's size. dead_share:
+    evenness: entropy of the choices of all tasks, each counting the same, over log of the router's size. dead_share:
     share of its factors that nothing chose. task_information: see `selections.task_information`.
     """
     information_SL, pooled_SLE = task_information(usage), usage.shares.mean(1)
@@ -38,7 +38,9 @@ def layer_measures(selections: Selections, usage: Usage) -> list[dict[str, Any]]
         even_S = -terms[:, layer].sum(-1) / (np.log(size) or 1.0)
         dead_S = (usage.counts_SNLE[:, :, layer, :size].sum(1) == 0).mean(-1)
         sides = {"evenness": even_S, "dead_share": dead_S, "task_information": information_SL[:, layer]}
-        by_side = {name: {side: rounded(v) for side, v in zip(SIDES, values, strict=False)} for name, values in sides.items()}
+        by_side = {
+            name: {side: rounded(v) for side, v in zip(SIDES, values, strict=False)} for name, values in sides.items()
+        }
         found.append({"entropy": rounded(selections.entropy[:, layer].mean()), **by_side})
     return found
 
@@ -127,7 +129,9 @@ def purity(trained_N: np.ndarray, untrained_N: np.ndarray, tasks_N: np.ndarray, 
     """Nearest-neighbour accuracy of both routers with Wilson intervals, their paired difference, and chance: the share
     of the largest task.
     """
-    by_task = [(trained_N[tasks_N == task].tolist(), untrained_N[tasks_N == task].tolist()) for task in np.unique(tasks_N)]
+    by_task = [
+        (trained_N[tasks_N == task].tolist(), untrained_N[tasks_N == task].tolist()) for task in np.unique(tasks_N)
+    ]
     first, second = ({str(n): pair[side] for n, pair in enumerate(by_task)} for side in (0, 1))
     apart = compare_paired(first, second, confidence=confidence).difference
     return {

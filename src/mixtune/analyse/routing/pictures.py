@@ -67,8 +67,8 @@ def poster(content: dict[str, Any]) -> Figure:
     title = f"Do routers tell tasks apart?  {content['model']}, {adapter}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, color=INK)
     note = (
-        f"t-SNE of what each prompt chose in all layers ({content['samples']} prompts); triangles: tasks not trained on.\n"
-        "Distances between far groups mean nothing. What the control shows too was not learnt."
+        f"t-SNE of what each prompt chose in all layers ({content['samples']} prompts); triangles: tasks not trained "
+        "on.\nDistances between far groups mean nothing. What the control shows too was not learnt."
     )
     figure.supxlabel(note, x=0.01, ha="left", fontsize=8.5, color=SOFT)
     return figure
@@ -101,7 +101,13 @@ def _purities(axis: Axes, content: dict[str, Any]) -> None:
     for number, row in enumerate(rows):
         for shift, router, colour in ((-0.18, "trained", LIGHT[0]), (0.18, "untrained", LIGHT[1])):
             entry = row[router]
-            axis.bar(number + shift, entry["accuracy"], width=0.34, color=colour, label=TITLES[router] if not number else None)
+            axis.bar(
+                number + shift,
+                entry["accuracy"],
+                width=0.34,
+                color=colour,
+                label=TITLES[router] if not number else None,
+            )
             axis.plot([number + shift] * 2, [entry["low"], entry["high"]], color=INK, linewidth=1.1)
         axis.plot([number - 0.4, number + 0.4], [row["chance"]] * 2, color=INK, linewidth=1.6,
                   label="chance" if not number else None)  # fmt: skip
@@ -115,7 +121,9 @@ def _purities(axis: Axes, content: dict[str, Any]) -> None:
         spine.set_visible(False)
     title = f"How often the {rows[0]['neighbours']} nearest prompts tell the task"
     axis.set_title(title, loc="left", fontsize=10, color=INK, fontweight="bold")
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8, labelcolor=INK, borderaxespad=0)
+    axis.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8, labelcolor=INK, borderaxespad=0
+    )
 
 
 def page(content: dict[str, Any]) -> go.Figure:

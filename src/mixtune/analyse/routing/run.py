@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from mixtune.analyse.interference.banks import DEPTHS
 from mixtune.analyse.routing import measures
 from mixtune.analyse.routing.maps import tsne
 from mixtune.analyse.routing.pictures import write_pictures
 from mixtune.analyse.routing.recording import Selections, record_selections, untrained_routers
 from mixtune.analyse.routing.settings import RoutingSettings
-from mixtune.analyse.selections import layer_place
+from mixtune.analyse.selections import DEPTHS, layer_place
 from mixtune.analyse.subject import AnalysisRequest, Subject, load_subject, surroundings
 from mixtune.config import near, write_atomic
 from mixtune.data import Collator, Encoder, Sample
@@ -37,12 +36,12 @@ class Drawn:
     tasks_N: np.ndarray
 
 
-def analyse_routing(
-    request: AnalysisRequest, settings: RoutingSettings, out: Path, say: Callable[[str], None] = print
-) -> Path:
-    """Record and compare; write routing.json, .png, .html and selections.safetensors into `out`; returns the JSON's path.
+def analyse_routing(request: AnalysisRequest, settings: RoutingSettings, out: Path) -> Path:
+    """Record and compare; write routing.json, .png, .html and selections.safetensors into `out`; return the JSON's
+    path.
 
-    Raises ValueError naming the model, adapter, layer, task, file or sample that does not fit, or if nothing is routed.
+    Raises ValueError naming the model, adapter, layer, task, file or sample that does not fit, or if nothing is
+    routed.
     """
     started = time.monotonic()
     subject = load_subject(request)
@@ -57,7 +56,7 @@ def compare_routers(subject: Subject, settings: RoutingSettings, out: Path) -> d
     """The measured part of routing.json; writes the selections."""
     drawn = draw(subject, settings)
     both = record_both(subject, drawn, settings)
-    trained, untrained = both["trained"], both["untrained"]
+    trained = both["trained"]
     write_selections(out / SELECTIONS, both, drawn, subject)
     names = [task.name for task in subject.tasks]
     usages = {name: measures.usage_of(each, drawn.tasks_N, names) for name, each in both.items()}
@@ -131,7 +130,9 @@ def chosen_places(layers: Sequence[str], chosen: str) -> list[tuple[str, list[in
             depth = int(word)
         else:
             known = [*DEPTHS, *map(str, present)]
-            raise ValueError(f"layers: {word!r} is none of {', '.join(DEPTHS)} or a layer with a router{near(word, known)}")
+            raise ValueError(
+                f"layers: {word!r} is none of {', '.join(DEPTHS)} or a layer with a router{near(word, known)}"
+            )
         name = word if word in DEPTHS else f"layer {depth}"
         found.append((name, [depth], [number for number, each in enumerate(depths) if each == depth]))
     return found
@@ -158,12 +159,12 @@ def maps_and_purity(
         for split in ("all", *(sorted(set(splits)) if len(set(splits)) > 1 else ())):
             among = np.flatnonzero((splits == split) | (split == "all"))
             tasks = drawn.tasks_N[among]
-            agree = [
+            trained, untrained = (
                 measures.neighbours_agree(distances[router][np.ix_(among, among)], tasks, settings.neighbours)
                 for router in ROUTERS
-            ]
+            )
             facts = {"name": name, "layers": depths, "split": str(split), "neighbours": settings.neighbours}
-            pure.append({**facts, **measures.purity(*agree, tasks, settings.confidence)})
+            pure.append({**facts, **measures.purity(trained, untrained, tasks, settings.confidence)})
     points = {"id": [sample.id for sample in drawn.samples], "task": drawn.tasks_N.tolist()}
     return {"purity": pure, "maps": maps, "points": points}
 
@@ -175,13 +176,13 @@ def _layer(selections: Selections, number: int) -> dict[str, Any]:
 
 
 def write_selections(path: Path, both: dict[str, Selections], drawn: Drawn, subject: Subject) -> None:
-    """The recorded choices as float32 [N, L, E] a side, `choices_a` and `untrained_choices_a` and, of factors, `_b`;
-    `task` [N]; and `axes`, JSON in the metadata.
+    """`choices_a` and `untrained_choices_a` [N, L, E] and, of factors, the same with `_b` (counts as uint8 or int32,
+    sums of gates as float32); `task` [N]; and `axes`, JSON in the metadata.
     """
     tensors = {"task": torch.from_numpy(drawn.tasks_N)}
     for router, prefix in (("trained", ""), ("untrained", "untrained_")):
         for side, values in zip(measures.SIDES, both[router].choices, strict=False):
-            tensors[f"{prefix}choices_{side}"] = torch.from_numpy(np.ascontiguousarray(values))
+            tensors[f"{prefix}choices_{side}"] = _compact(torch.from_numpy(np.ascontiguousarray(values)))
     axes = {
         "tasks": [task.name for task in subject.tasks],
         "layers": list(both["trained"].layers),
@@ -191,3 +192,10 @@ def write_selections(path: Path, both: dict[str, Selections], drawn: Drawn, subj
     draft = path.with_name(f".{path.name}.partial")
     save_file(tensors, draft, metadata={"axes": json.dumps(axes, ensure_ascii=False)})
     draft.replace(path)
+
+
+def _compact(values: torch.Tensor) -> torch.Tensor:
+    """The same numbers in fewer bytes."""
+    if not torch.equal(values, values.round()):
+        return values
+    return values.to(torch.uint8 if values.max() < 256 else torch.int32)
