@@ -39,7 +39,18 @@ def test_interference_of_a_fresh_adapter(saved_model, tiny_samples, tmp_path) ->
 
 def test_routing_of_a_fresh_adapter(saved_model, tiny_samples, tmp_path) -> None:
     out = tmp_path / "found"
-    words = ("--data", tiny_samples(12), "--preset", "llava-mole", "--dtype", "float32", "--neighbours", 2)
+    words = (
+        "--data",
+        tiny_samples(12),
+        "--preset",
+        "llava-mole",
+        "--dtype",
+        "float32",
+        "--neighbours",
+        2,
+        "--redraws",
+        2,
+    )
     done = call("routing", saved_model, *words, "--out", out)
     assert done.exit_code == 0, done.output
     assert "untrained" in done.output and "task information" in done.output

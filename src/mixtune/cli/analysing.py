@@ -149,6 +149,7 @@ def routing_command(
         "shallow,middle,deep"
     ),
     per_task: Annotated[int, typer.Option("--per-task", min=2, help="At most N samples of a task.")] = 20,
+    redraws: Annotated[int, typer.Option(min=1, help="Untrained routers to hold it against.")] = 4,
     neighbours: Annotated[int, typer.Option(min=1, help="Nearest prompts that vote.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Speed and memory.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the draw, the untrained router and the maps.")] = 0,
@@ -164,7 +165,7 @@ def routing_command(
         from mixtune.pocket.analysing import resolve_analysis
 
         _set_threads(threads)
-        given = {"layers": layers, "per_task": per_task, "neighbours": neighbours, "seed": seed}
+        given = {"layers": layers, "per_task": per_task, "redraws": redraws, "neighbours": neighbours, "seed": seed}
         settings = RoutingSettings.model_validate({**given, "batch_size": batch_size})
         request = resolve_analysis(
             _request(

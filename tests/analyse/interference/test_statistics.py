@@ -78,6 +78,13 @@ def test_the_self_check_can_fail() -> None:
     assert found.check()["value"] == pytest.approx([3.0, 1.0])
 
 
+def test_the_self_check_has_an_interval_that_holds_one() -> None:
+    found = [summary(*records(noise=0.5, units=60, blocks=5, seed=seed)).check() for seed in range(20)]
+    held = sum(low <= 1 <= high for each in found for low, high in zip(each["low"], each["high"], strict=True))
+    assert 34 <= held <= 40
+    assert all(high - low < 0.6 for each in found for low, high in zip(each["low"], each["high"], strict=True))
+
+
 def test_cosines_are_of_the_symmetrised_products() -> None:
     found = summary(*records()).cosines()
     assert found["gramian"] == [[2.0, -0.25], [-0.25, 2.0]]

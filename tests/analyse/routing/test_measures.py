@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from mixtune.analyse.routing import measures
 from mixtune.analyse.routing.recording import Selections
+from tolerances import TOL
 
 
 def selections(choices: list, image: list | None = None, sizes: tuple[int, ...] = (4,)) -> Selections:
@@ -63,7 +65,7 @@ def test_jaccard_is_scikit_learns() -> None:
 
     rows = np.random.default_rng(0).random((20, 12)) < 0.3
     expected = pairwise_distances(rows, metric="jaccard")
-    assert measures.jaccard_distances(rows.astype(np.float32)) == pytest.approx(expected, abs=1e-6)
+    assert measures.jaccard_distances(rows.astype(np.float32)) == pytest.approx(expected, abs=TOL[torch.float32]["atol"])
 
 
 def test_neighbours_tell_groups_and_nothing_else() -> None:
@@ -80,7 +82,25 @@ def test_purity_by_chance_is_chance() -> None:
     tasks = np.repeat(np.arange(4), 50)
     rows = (random.random((200, 40)) < 0.3).astype(np.float32)
     agree = measures.neighbours_agree(measures.jaccard_distances(rows), tasks, 5)
-    found = measures.purity(agree, agree, tasks, 0.95)
+    found = measures.purity(agree, [agree, agree], tasks, 0.95)
     assert (found["samples"], found["chance"]) == (200, 0.25)
     assert found["trained"]["low"] < 0.25 < found["trained"]["high"]
     assert found["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found["untrained"]["redraws"] == [found["trained"]["accuracy"]] * 2
+
+
+def test_a_router_like_the_redraws_is_not_called_different_and_a_better_one_is() -> None:
+    """Random routers differ from each other by more than samples tell; only what stands out among them counts."""
+    tasks = np.repeat(np.arange(4), 50)
+
+    def right(share: float) -> np.ndarray:
+        return np.arange(200) % 50 < 50 * share
+
+    redraws = [right(share) for share in (0.5, 0.6, 0.4, 0.5)]
+    alike, better = (measures.purity(right(share), redraws, tasks, 0.95) for share in (0.64, 0.96))
+    assert alike["difference"]["low"] < 0 < alike["difference"]["high"]
+    assert better["difference"]["low"] > 0
+    assert better["untrained"]["accuracy"] == 0.5
+    assert measures.purity(right(0.96), redraws[:1], tasks, 0.95)["difference"] == {
+        "value": 0.46, "low": None, "high": None,
+    }  # fmt: skip

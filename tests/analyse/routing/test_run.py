@@ -23,7 +23,7 @@ def subject(tmp_path, preset: str) -> Subject:
 
 @pytest.mark.parametrize(("preset", "sides", "layers"), [("mixlora", 2, 14), ("llava-mole", 1, 2)])
 def test_trained_and_untrained_stand_side_by_side(preset: str, sides: int, layers: int, tmp_path) -> None:
-    settings = RoutingSettings(per_task=5, neighbours=3, layers="shallow,1")
+    settings = RoutingSettings(per_task=5, redraws=2, neighbours=3, layers="shallow,1")
     found = compare_routers(subject(tmp_path, preset), settings, tmp_path)
     assert [(task["name"], task["split"], task["samples"]) for task in found["tasks"]] == [
         ("colour", "seen", 5), ("count", "seen", 5), ("yesno", "seen", 5), ("other", "unseen", 5),

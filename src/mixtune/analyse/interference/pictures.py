@@ -132,11 +132,17 @@ def page(content: dict[str, Any]) -> go.Figure:
         for group in groups
     ]
     figure.update_layout(
-        title={"text": "Does learning one task help another?", "x": 0.01},
+        template="plotly_white",
+        title={"text": "Does learning one task help another?  (dot: told from zero; grey: says nothing)", "x": 0.01},
         height=max(460, 240 + 22 * len(tasks)),
         updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}],
-        xaxis={"title": {"text": "… by a step on this task"}, "tickangle": -60, "automargin": True},
-        yaxis={"title": {"text": "task that is helped or hurt …"}, "autorange": "reversed", "automargin": True},
+        xaxis={"title": {"text": "… by a step on this task"}, "tickangle": -60, "automargin": True, "showgrid": False},
+        yaxis={
+            "title": {"text": "task that is helped or hurt …"},
+            "autorange": "reversed",
+            "automargin": True,
+            "showgrid": False,
+        },
         plot_bgcolor=SILENT,
         margin={"t": 110},
     )
@@ -145,12 +151,15 @@ def page(content: dict[str, Any]) -> go.Figure:
 
 def _trace(group: dict[str, Any], tasks: Sequence[str], limit: float, *, visible: bool) -> go.Heatmap:
     values = shown_values(group, tasks)
+    sure = [["●" if verdict(group, tasks, i, j) in DECIDED and i != j else "" for j in range(len(tasks))]
+            for i in range(len(tasks))]  # fmt: skip
     texts = [[_text(group, tasks, i, j) for j in range(len(tasks))] for i in range(len(tasks))]
     return go.Heatmap(
         z=[[None if np.isnan(value) else float(value) for value in row] for row in values],
         x=list(tasks), y=list(tasks), zmin=-limit, zmax=limit, visible=visible,
         colorscale=[[place / (len(DIVERGING) - 1), colour] for place, colour in enumerate(DIVERGING)],
-        customdata=texts, hovertemplate="%{customdata}<extra></extra>", hoverongaps=True, xgap=1, ygap=1,
+        text=sure, texttemplate="%{text}", textfont={"size": 8}, customdata=texts,
+        hovertemplate="%{customdata}<extra></extra>", hoverongaps=True, xgap=1, ygap=1,
         colorbar={"title": {"text": "helps (red)<br>hurts (blue)"}},
     )  # fmt: skip
 

@@ -31,7 +31,9 @@ def routing_tables(content: dict[str, Any]) -> list[Table]:
             for r in ("trained", "untrained")
         ]
         apart = row["difference"]
-        told = f"{100 * apart['value']:+.0f} ({100 * apart['low']:+.0f} to {100 * apart['high']:+.0f})"
+        told = f"{100 * apart['value']:+.0f}"
+        if apart["low"] is not None:
+            told += f" ({100 * apart['low']:+.0f} to {100 * apart['high']:+.0f})"
         pure.add_row(row["name"], row["split"], str(row["samples"]), f"{100 * row['chance']:.0f}", *shown, told)
     return [numbers, pure]
 

@@ -154,11 +154,12 @@ def page(content: dict[str, Any]) -> go.Figure:
         {"label": f"layers: {name}", "method": "restyle", "args": ["visible", [owner == name for owner in owners]]}
         for name in names
     ]
-    figure.update_xaxes(showticklabels=False, zeroline=False)
-    figure.update_yaxes(showticklabels=False, zeroline=False)
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(showticklabels=False, showgrid=False, zeroline=False, showline=True, mirror=True, linecolor=FAINT)
     figure.update_layout(
-        title={"text": "Do routers tell tasks apart? (colour: domain, triangle: unseen task)", "x": 0.01},
-        height=700, margin={"t": 120},
-        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.07, "yanchor": "bottom"}],
+        template="plotly_white",
+        title={"text": "Do routers tell tasks apart?  (colour: domain; triangle: unseen task)", "x": 0.01, "y": 0.98},
+        height=760, margin={"t": 130},
+        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.06, "yanchor": "bottom"}],
     )  # fmt: skip
     return figure

@@ -25,7 +25,6 @@ from mixtune.data import Collator, Encoder, Sample
 from mixtune.evaluate.progress import sample_progress
 
 FORMAT, FILE, SELECTIONS = "mixtune-routing/1", "routing.json", "selections.safetensors"
-ROUTERS = ("trained", "untrained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +54,8 @@ def analyse_routing(request: AnalysisRequest, settings: RoutingSettings, out: Pa
 def compare_routers(subject: Subject, settings: RoutingSettings, out: Path) -> dict[str, Any]:
     """The measured part of routing.json; writes the selections."""
     drawn = draw(subject, settings)
-    both = record_both(subject, drawn, settings)
-    trained = both["trained"]
+    trained, redraws = record_all(subject, drawn, settings)
+    both = {"trained": trained, "untrained": redraws[0]}
     write_selections(out / SELECTIONS, both, drawn, subject)
     names = [task.name for task in subject.tasks]
     usages = {name: measures.usage_of(each, drawn.tasks_N, names) for name, each in both.items()}
@@ -84,7 +83,9 @@ def compare_routers(subject: Subject, settings: RoutingSettings, out: Path) -> d
         },
         "tokens": kinds["trained"] and {**kinds["trained"], "untrained": kinds["untrained"]},
         "summary": {name: measures.means(each) for name, each in found.items()},
-        **maps_and_purity(both, drawn, subject, places, settings),
+        "maps": maps(both, places, settings),
+        "points": {"id": [sample.id for sample in drawn.samples], "task": drawn.tasks_N.tolist()},
+        "purity": purities([trained, *redraws], drawn, subject, places, settings),
     }
 
 
@@ -99,20 +100,22 @@ def draw(subject: Subject, settings: RoutingSettings) -> Drawn:
     return Drawn(samples=tuple(samples), tasks_N=np.array(tasks))
 
 
-def record_both(subject: Subject, drawn: Drawn, settings: RoutingSettings) -> dict[str, Selections]:
-    """Selections of the routers as they are, and of the same routers drawn anew."""
+def record_all(subject: Subject, drawn: Drawn, settings: RoutingSettings) -> tuple[Selections, list[Selections]]:
+    """Selections of the routers as they are, and of each redraw of them."""
     collator = Collator(Encoder(subject.processor, settings.max_length), [task.name for task in subject.tasks])
     with sample_progress() as progress:
-        bar = progress.add_task("selections", total=2 * len(drawn.samples))
+        bar = progress.add_task("selections", total=(1 + settings.redraws) * len(drawn.samples))
 
         def record() -> Selections:
             return record_selections(
                 subject.model, collator, drawn.samples, settings.batch_size, lambda count: progress.advance(bar, count)
             )
 
-        trained = record()
-        with untrained_routers(subject.model, settings.seed):
-            return {"trained": trained, "untrained": record()}
+        trained, redraws = record(), []
+        for number in range(settings.redraws):
+            with untrained_routers(subject.model, settings.seed + number):
+                redraws.append(record())
+    return trained, redraws
 
 
 def chosen_places(layers: Sequence[str], chosen: str) -> list[tuple[str, list[int], list[int]]]:
@@ -138,35 +141,38 @@ def chosen_places(layers: Sequence[str], chosen: str) -> list[tuple[str, list[in
     return found
 
 
-def maps_and_purity(
-    both: dict[str, Selections],
-    drawn: Drawn,
-    subject: Subject,
-    places: Sequence[tuple[str, list[int], list[int]]],
-    settings: RoutingSettings,
-) -> dict[str, Any]:
-    """`maps`, `points` and `purity`: for each place the map of both routers, and how well neighbours tell the task."""
-    splits = np.array([subject.tasks[task].split for task in drawn.tasks_N])
-    maps, pure = [], []
+Place = tuple[str, list[int], list[int]]  # as `chosen_places` gives them
+
+
+def maps(both: dict[str, Selections], places: Sequence[Place], settings: RoutingSettings) -> list[dict[str, Any]]:
+    """For each place the map of the trained router and of the first untrained one."""
+    found = []
     for name, depths, layers in places:
-        distances = {
-            router: measures.jaccard_distances(measures.described(each, layers)) for router, each in both.items()
-        }
-        for router in ROUTERS:
-            x, y = tsne(distances[router], settings.perplexity, settings.seed).T
+        for router, selections in both.items():
+            distances = measures.jaccard_distances(measures.described(selections, layers))
+            x, y = tsne(distances, settings.perplexity, settings.seed).T
             place = {"name": name, "layers": depths, "router": router}
-            maps.append({**place, "x": measures.nested(x), "y": measures.nested(y)})
+            found.append({**place, "x": measures.nested(x), "y": measures.nested(y)})
+    return found
+
+
+def purities(
+    recorded: Sequence[Selections], drawn: Drawn, subject: Subject, places: Sequence[Place], settings: RoutingSettings
+) -> list[dict[str, Any]]:
+    """For each place and split how well neighbours tell the task; `recorded` holds the trained router first."""
+    splits = np.array([subject.tasks[task].split for task in drawn.tasks_N])
+    found = []
+    for name, depths, layers in places:
+        distances = [measures.jaccard_distances(measures.described(each, layers)) for each in recorded]
         for split in ("all", *(sorted(set(splits)) if len(set(splits)) > 1 else ())):
             among = np.flatnonzero((splits == split) | (split == "all"))
             tasks = drawn.tasks_N[among]
-            trained, untrained = (
-                measures.neighbours_agree(distances[router][np.ix_(among, among)], tasks, settings.neighbours)
-                for router in ROUTERS
+            trained, *redraws = (
+                measures.neighbours_agree(each[np.ix_(among, among)], tasks, settings.neighbours) for each in distances
             )
             facts = {"name": name, "layers": depths, "split": str(split), "neighbours": settings.neighbours}
-            pure.append({**facts, **measures.purity(trained, untrained, tasks, settings.confidence)})
-    points = {"id": [sample.id for sample in drawn.samples], "task": drawn.tasks_N.tolist()}
-    return {"purity": pure, "maps": maps, "points": points}
+            found.append({**facts, **measures.purity(trained, redraws, tasks, settings.confidence)})
+    return found
 
 
 def _layer(selections: Selections, number: int) -> dict[str, Any]:
