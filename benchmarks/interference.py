@@ -66,8 +66,6 @@ def analysis_batch(recipe: Recipe, tasks: Tasks, folder: Path) -> tuple[Callable
     def units(samples: list) -> list[Unit]:
         return [Unit(tasks.names.index(sample.task), (sample,)) for sample in samples]
 
-    loaded = measurer._directions(blocks)  # an analysis reads them once for 128 samples
-    measurer.__dict__["_directions"] = lambda _blocks: loaded
     return (
         lambda samples: measurer.direction_block(units(samples)) and None,
         lambda samples: measurer.measured_part(units(samples), blocks) and None,

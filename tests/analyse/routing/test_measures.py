@@ -65,7 +65,9 @@ def test_jaccard_is_scikit_learns() -> None:
 
     rows = np.random.default_rng(0).random((20, 12)) < 0.3
     expected = pairwise_distances(rows, metric="jaccard")
-    assert measures.jaccard_distances(rows.astype(np.float32)) == pytest.approx(expected, abs=TOL[torch.float32]["atol"])
+    assert measures.jaccard_distances(rows.astype(np.float32)) == pytest.approx(
+        expected, abs=TOL[torch.float32]["atol"]
+    )
 
 
 def test_neighbours_tell_groups_and_nothing_else() -> None:

@@ -17,6 +17,7 @@ from mixtune.config import near
 from mixtune.routing.gates import HARD_GATES
 
 SIDES = ("A", "B")
+KINDS = (MixtureLinear, LoraLinear)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,9 +137,6 @@ def _lora_banks(name: str, module: Any, adapters: Sequence[str]) -> tuple[nn.Par
 def _check_one(name: str, adapters: Sequence[str]) -> None:
     if len(adapters) != 1:
         raise ValueError(f"{name}: {len(adapters)} adapters are active; make one active with set_adapter()")
-
-
-KINDS = (MixtureLinear, LoraLinear)
 
 
 def bank_key(side: str, linear: AdaptedLinear) -> str:
