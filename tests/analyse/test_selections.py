@@ -75,4 +75,6 @@ def test_a_broken_file_is_named(tmp_path) -> None:
 
 def test_places_are_read_from_names() -> None:
     assert layer_place("base.model.layers.12.self_attn.q_proj") == (12, "q_proj")
+    assert layer_place("base.model.layers.12.mlp") == (12, "mlp")
+    assert layer_place("base.model.layers.12") == (12, "layer")
     assert layer_place("projector.linear") == (-1, "linear")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mixtune.evaluate.against import check_finished, compare_evaluations, write_comparison
+from mixtune.evaluate.against import check_finished, compare_evaluations, write_against
 from mixtune.evaluate.store import write_json
 
 
@@ -42,7 +42,7 @@ def test_each_kind_of_score_gets_its_test(tmp_path) -> None:
     assert anls["test"] == "paired permutation" and anls["difference"]["value"] == pytest.approx(0.3)
     assert anls["p_value"] == pytest.approx(2 / 16, abs=0.02)  # four pages: all sixteen ways to exchange them
     assert found["tasks"]["rank"]["first_only"] == 1 and "greedy" not in found["tasks"]
-    path = write_comparison(tmp_path, found)
+    path = write_against(tmp_path, found)
     assert json.loads(path.read_text()) == found
 
 

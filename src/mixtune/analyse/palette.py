@@ -7,6 +7,9 @@ from collections.abc import Sequence
 # Okabe and Ito, "Color Universal Design" (2008). A light and a dark page need different shades of one hue.
 LIGHT = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7")
 DARK = ("#56B4E9", "#E69F00", "#2CC79A", "#F0803C", "#E3A3C6")
+# Blue, white, red of Brewer's RdBu (colorbrewer2.org), which red-green blindness does not mix up; centred at zero.
+DIVERGING = ("#053061", "#2166AC", "#4393C3", "#92C5DE", "#F7F7F7", "#F4A582", "#D6604D", "#B2182B", "#67001F")
+SILENT = "#C9CDD3"  # a cell that says nothing
 UNTUNED = "#8A8F98"
 UNTUNED_LABELS = ("untuned", "base", "zero-shot")
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+DEPTHS = {"shallow": 1 / 6, "middle": 1 / 2, "deep": 5 / 6}  # of the way down: the middle of each third of the layers
+
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
@@ -95,11 +97,12 @@ def task_overlap(usage: Usage) -> np.ndarray:
 
 
 def layer_place(name: str) -> tuple[int, str]:
-    """Depth and kind of a layer from its module name: "…layers.3.mlp.up_proj" → (3, "up_proj"); depth −1 if
-    there is none.
+    """Depth and kind of a layer from its module name: "…layers.3.mlp.up_proj" → (3, "up_proj"), and for a router that a
+    whole layer shares "…layers.3" → (3, "layer"); depth −1 if there is none.
     """
-    depths = re.findall(r"\.(\d+)\.", name)
-    return (int(depths[-1]) if depths else -1), name.rsplit(".", 1)[-1]
+    depths = re.findall(r"\.(\d+)(?=\.|$)", name)
+    last = name.rsplit(".", 1)[-1]
+    return (int(depths[-1]) if depths else -1), "layer" if last.isdigit() else last
 
 
 def usage_numbers(usage: Usage) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def evaluate_command(
 
     with user_errors():
         from mixtune.analyse.console import print_results
-        from mixtune.evaluate.against import check_finished, compare_evaluations, write_comparison
+        from mixtune.evaluate.against import check_finished, compare_evaluations, write_against
         from mixtune.evaluate.console import comparison_table, print_benchmarks, without_benchmarks
         from mixtune.pocket.benchmark import EvaluationRequest, evaluate_request
 
@@ -117,7 +117,7 @@ def evaluate_command(
         print_benchmarks(console, result.results)
         if against is not None:
             comparison = compare_evaluations(result.rows, against)
-            typer.echo(f"written to {write_comparison(result.folder, comparison)}")
+            typer.echo(f"written to {write_against(result.folder, comparison)}")
             console.print(comparison_table(comparison))
         typer.echo(f"written to {result.folder}")
 
