@@ -14,7 +14,8 @@ def prepared(tmp_path, monkeypatch):
     """A prepared suite with one task."""
     (tmp_path / "data.json").write_text(json.dumps({"tasks": {"clock": {"domain": "science", "split": "unseen"}}}))
     paths = PocketPaths(model=tmp_path / "model", data=tmp_path)
-    monkeypatch.setattr(analysing, "prepare_pocket", lambda captions: paths)
+    monkeypatch.setattr(analysing, "prepare_pocket", lambda captions=False: paths)
+    monkeypatch.setattr(analysing, "prepare_mix", lambda mix: tmp_path)
     return paths
 
 
@@ -28,11 +29,18 @@ def test_names_become_files_with_domains(prepared) -> None:
     assert (found.places["clock"].domain, found.places["clock"].split) == ("science", "unseen")
 
 
+def test_a_mix_is_its_training_file_unless_a_split_is_named(prepared) -> None:
+    asked = AnalysisRequest(model="other", data=("pocket/conflict-0.5", "pocket/natural/validation"))
+    found = analysing.resolve_analysis(asked)
+    assert found.data == (str(prepared.data / "train.jsonl"), str(prepared.data / "validation.jsonl"))
+    assert found.model == "other"
+
+
 def test_other_models_and_files_stay_as_they_are() -> None:
     asked = AnalysisRequest(model="my-model", data=("mine.jsonl",))
-    assert analysing.resolve_analysis(asked) is asked
+    assert analysing.resolve_analysis(asked) == asked
 
 
 def test_an_unknown_split_is_named() -> None:
-    with pytest.raises(ValueError, match="'pocket/tran' is no pocket split; did you mean 'train'"):
+    with pytest.raises(ValueError, match="'pocket/tran': is no pocket split or mix; did you mean 'train'"):
         analysing.resolve_analysis(AnalysisRequest(model="pocket", data=("pocket/tran",)))

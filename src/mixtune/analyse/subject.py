@@ -20,9 +20,8 @@ from mixtune.adapters.layer import MixtureLinear
 from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings, near
 from mixtune.config.settings import CountOrZero, Names, Text
 from mixtune.data import Sample, read_samples
-from mixtune.evaluate.run import package_versions
 from mixtune.evaluate.settings import TaskGroup
-from mixtune.training.environment import describe_environment
+from mixtune.training.environment import describe_environment, versions
 from mixtune.training.loading import load_model
 from mixtune.training.parts import load_adapter, quiet_peft, vision_tower
 
@@ -158,4 +157,4 @@ def model_inputs(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def surroundings() -> dict[str, Any]:
     """Versions and environment as the results record them."""
     environment = {name: value for name, value in describe_environment().items() if name != "home"}
-    return {"versions": package_versions(), "environment": environment}
+    return {"versions": versions(), "environment": environment}
