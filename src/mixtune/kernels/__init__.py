@@ -32,19 +32,28 @@ MAX_PAIRED_ROWS_CHEAP, MAX_MASKED_ROWS_CHEAP = 32, 256
 
 
 def choose_path(
-    num_rows: int, chosen_rows: int, *, tokens: bool, crossed: bool = False, cheap_products: bool = True
+    num_rows: int,
+    chosen_rows: int,
+    *,
+    tokens: bool,
+    crossed: bool = False,
+    cheap_products: bool = True,
+    stackable: bool = False,
 ) -> type[Paired | Gathered | Masked | Grouped | Stacked | Crossed]:
     """The path for banks of `num_rows` rows of which each instance, or each token, uses `chosen_rows`.
 
     crossed: tokens pair rows of A with other rows of B, as instances packed into one row do. Working on the whole bank
     is a few large products with unused rows in them; working on the chosen rows alone saves those rows but copies x or
-    the bank about. cheap_products: matrix products are fast beside copies, as `has_cheap_products` says.
+    the bank about. cheap_products: matrix products are fast beside copies, as `has_cheap_products` says. stackable:
+    torch can multiply all experts' rows in one call, as `can_stack` says.
     """
     if crossed:
         return Crossed
     if tokens:
         most = MAX_MASKED_ROWS_CHEAP if cheap_products else MAX_MASKED_ROWS
-        return Masked if num_rows <= max(most, chosen_rows) else Grouped
+        if num_rows <= max(most, chosen_rows):
+            return Masked
+        return Stacked if stackable else Grouped
     most = MAX_PAIRED_ROWS_CHEAP if cheap_products else MAX_PAIRED_ROWS
     return Paired if num_rows <= max(most, chosen_rows) else Gathered
 
@@ -88,9 +97,8 @@ def mixture_linear(
         chosen = routed.indices_a.shape[-1] * block
         tokens, crossed = routed.indices_a.dim() == 3, routed.indices_a is not routed.indices_b
         kind = {"tokens": tokens, "crossed": tokens and crossed, "cheap_products": has_cheap_products(base_BTO)}
-        path = choose_path(bank_a_JD.shape[0], chosen, **kind)
-        if path is Grouped and can_stack(base_BTO, x_BTD, block):
-            path = Stacked
+        stackable = tokens and can_stack(base_BTO, x_BTD, block)
+        path = choose_path(bank_a_JD.shape[0], chosen, **kind, stackable=stackable)
         gates, plan = _plan(routed, scale, block, in_place)
         return path.apply(*tensors, gates, plan)
 
