@@ -17,8 +17,6 @@ from torch import Tensor
 from mixtune.routing.cores import ConditionalOptions, ConditionalWeights, conditional_term
 from mixtune.routing.gates import HARD_GATES, check_gate, gate
 
-CACHED = 1 << 17  # numbers in float32 that a core has quickly at hand
-
 
 class RouterOutput(NamedTuple):
     """What a router decided: the core of `y = W x + s·B·M·A x`.
@@ -68,17 +66,25 @@ def pool_prompt(x_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
     masked positions must be finite (they are multiplied by zero). METHODS D6: pass the prompt mask.
     """
     dtype = torch.promote_types(x_BTD.dtype, torch.float32)
+    if mask_BT is None:
+        return x_BTD.sum(1, dtype=dtype) / max(x_BTD.shape[1], 1)
+    return weighted_sum(x_BTD, mean_weights(mask_BT, dtype))
+
+
+def mean_weights(mask_BT: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """1 / (number of true positions of the row) where mask is true and 0 elsewhere, [B, 1, T]."""
+    mask_B1T = mask_BT.to(dtype)[:, None]
+    return mask_B1T / mask_B1T.sum(2, keepdim=True).clamp_min(1)
+
+
+def weighted_sum(x_BTD: Tensor, weights_B1T: Tensor) -> Tensor:
+    """Sum over positions of x times weights, [B, D], in the wider of both dtypes (float32 or wider).
+
+    One matrix product per instance: several times faster than masking a copy of x.
+    """
     with full_precision(x_BTD):
-        if mask_BT is None:
-            return x_BTD.sum(1, dtype=dtype) / max(x_BTD.shape[1], 1)
-        mask_BT = mask_BT.to(dtype)
-        # One matrix product per instance: several times faster than masking a copy of x. Where x must be widened, few
-        # instances at a time, whose copy is still in the processor's cache when it is read.
-        narrow = x_BTD.dtype != dtype and x_BTD.device.type == "cpu" and not torch.compiler.is_compiling()
-        few = max(1, CACHED // max(1, x_BTD[:1].numel()) if narrow else x_BTD.shape[0])
-        parts = zip(mask_BT[:, None].split(few), x_BTD.split(few), strict=True)
-        total_BD = torch.cat([torch.bmm(mask, x.to(dtype)) for mask, x in parts])[:, 0]
-        return total_BD / mask_BT.sum(1, keepdim=True).clamp_min(1)
+        dtype = torch.promote_types(x_BTD.dtype, weights_B1T.dtype)
+        return torch.bmm(weights_B1T.to(dtype), x_BTD.to(dtype))[:, 0]
 
 
 def pool_segments(x_BTD: Tensor, owners_BT: Tensor, count: int, mask_BT: Tensor | None = None) -> Tensor:

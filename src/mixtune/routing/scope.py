@@ -18,7 +18,7 @@ from torch import Tensor
 from mixtune.routing.auxiliary import AuxiliaryLoss
 from mixtune.routing.cache import Kept, Key, cores_by, kept_by
 from mixtune.routing.prompts import IGNORED, BatchFacts
-from mixtune.routing.routers import RouterOutput, pool_prompt, pool_segments
+from mixtune.routing.routers import RouterOutput, mean_weights, pool_prompt, pool_segments, weighted_sum
 
 
 class ScopeHolder:
@@ -150,10 +150,16 @@ class RoutingScope:
                 "layers that see something else cannot be routed on the prompt: leave them out with exclude_modules"
             )
         x, owners_BT = x_BTD.detach() if detach else x_BTD, self.owners(x_BTD)
-        if owners_BT is None:
-            h_BD = pool_prompt(x, mask_BT)
-        else:
+        if owners_BT is not None:
             h_BD = pool_segments(x, owners_BT, self.instances(x), mask_BT)
+        elif mask_BT is None:
+            h_BD = pool_prompt(x)
+        else:
+            weights_B1T = self._masks.get("weights")
+            if weights_B1T is None or weights_B1T.device != x.device:
+                weights_B1T = mean_weights(mask_BT, torch.promote_types(x.dtype, torch.float32))
+                self._masks["weights"] = weights_B1T
+            h_BD = weighted_sum(x, weights_B1T)
         self._pooled = (x_BTD, (whole, detach), h_BD)
         return h_BD
 
