@@ -12,7 +12,7 @@ import mixtune.kernels as kernels
 from kernel_inputs import D_IN, D_OUT, EXPERTS, make_routed, make_tensors
 from mixtune.kernels import choose_path, mixture_linear, mixture_linear_reference
 from mixtune.kernels.factored import Gathered, Paired
-from mixtune.kernels.grouped import Grouped
+from mixtune.kernels.grouped import Grouped, Stacked
 from mixtune.kernels.tokens import Crossed, Masked
 from mixtune.routing.routers import RouterOutput
 from tolerances import TOL
@@ -192,11 +192,9 @@ def test_in_place_only_on_a_fresh_result(tokens: bool) -> None:
 
 def test_choice_of_path() -> None:
     assert choose_path(16, 4, tokens=False) is Paired
-    assert choose_path(16, 4, tokens=False, cheap_products=False) is Gathered
-    assert choose_path(4, 4, tokens=False, cheap_products=False) is Paired
     assert choose_path(4096, 4, tokens=False) is Gathered
     assert choose_path(3 * 32, 32, tokens=True) is Masked
-    assert choose_path(3 * 32, 32, tokens=True, cheap_products=False) is Grouped
+    assert choose_path(64 * 32, 32, tokens=True, stackable=True) is Stacked
     assert choose_path(64 * 32, 32, tokens=True) is Grouped
     assert choose_path(64 * 32, 32, tokens=True, crossed=True) is Crossed
     assert choose_path(64 * 32, 64 * 32, tokens=True) is Masked  # dense gates leave nothing to sort

@@ -26,9 +26,7 @@ __all__ = [
 ]
 
 # Most bank rows for which work on the whole bank is the faster way: `python -m benchmarks paths`, docs/kernels.md.
-# Of decisions of instances and of tokens: in float32 on a CPU, and where products are cheap beside copies.
-MAX_PAIRED_ROWS, MAX_MASKED_ROWS = 12, 64
-MAX_PAIRED_ROWS_CHEAP, MAX_MASKED_ROWS_CHEAP = 32, 256
+MAX_PAIRED_ROWS, MAX_MASKED_ROWS = 48, 256
 
 
 def choose_path(
@@ -37,30 +35,21 @@ def choose_path(
     *,
     tokens: bool,
     crossed: bool = False,
-    cheap_products: bool = True,
     stackable: bool = False,
 ) -> type[Paired | Gathered | Masked | Grouped | Stacked | Crossed]:
     """The path for banks of `num_rows` rows of which each instance, or each token, uses `chosen_rows`.
 
     crossed: tokens pair rows of A with other rows of B, as instances packed into one row do. Working on the whole bank
     is a few large products with unused rows in them; working on the chosen rows alone saves those rows but copies x or
-    the bank about. cheap_products: matrix products are fast beside copies, as `has_cheap_products` says. stackable:
-    torch can multiply all experts' rows in one call, as `can_stack` says.
+    the bank about. stackable: torch can multiply all experts' rows in one call, as `can_stack` says.
     """
     if crossed:
         return Crossed
     if tokens:
-        most = MAX_MASKED_ROWS_CHEAP if cheap_products else MAX_MASKED_ROWS
-        if num_rows <= max(most, chosen_rows):
+        if num_rows <= max(MAX_MASKED_ROWS, chosen_rows):
             return Masked
         return Stacked if stackable else Grouped
-    most = MAX_PAIRED_ROWS_CHEAP if cheap_products else MAX_PAIRED_ROWS
-    return Paired if num_rows <= max(most, chosen_rows) else Gathered
-
-
-def has_cheap_products(base: Tensor) -> bool:
-    """True in half precision, away from a CPU, and for a compiler, whose graph a loop over experts would break."""
-    return base.element_size() < 4 or base.device.type != "cpu" or torch.compiler.is_compiling()
+    return Paired if num_rows <= max(MAX_PAIRED_ROWS, chosen_rows) else Gathered
 
 
 def mixture_linear(
@@ -96,9 +85,8 @@ def mixture_linear(
             return Plain.apply(*tensors, Plan(scale=scale, in_place=in_place))
         chosen = routed.indices_a.shape[-1] * block
         tokens, crossed = routed.indices_a.dim() == 3, routed.indices_a is not routed.indices_b
-        kind = {"tokens": tokens, "crossed": tokens and crossed, "cheap_products": has_cheap_products(base_BTO)}
-        stackable = tokens and can_stack(base_BTO, x_BTD, block)
-        path = choose_path(bank_a_JD.shape[0], chosen, **kind, stackable=stackable)
+        kind = {"tokens": tokens, "crossed": tokens and crossed}
+        path = choose_path(bank_a_JD.shape[0], chosen, **kind, stackable=tokens and can_stack(base_BTO, x_BTD, block))
         gates, plan = _plan(routed, scale, block, in_place)
         return path.apply(*tensors, gates, plan)
 
