@@ -18,7 +18,7 @@ from mixtune.config import load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("train", "evaluate", "report", "check", "convert", "demo", "env", "pocket")
+COMMANDS = ("train", "evaluate", "report", "analyse", "check", "convert", "demo", "env", "pocket")
 
 
 def shown(*words: str) -> str:
@@ -42,10 +42,12 @@ def test_every_command_has_help_with_an_example() -> None:
     listed = shown("--help")
     for command in COMMANDS:
         assert command in listed
-        if command != "pocket":
+        if command not in ("analyse", "pocket"):
             assert "Example" in shown(command, "--help"), command
     for command in ("prepare", "statistics", "adopt"):
         assert "Example" in shown("pocket", command, "--help"), command
+    for command in ("interference", "routing"):
+        assert "Example" in shown("analyse", command, "--help"), command
 
 
 def test_the_readme_names_commands_targets_and_files_that_exist() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+DEPTHS = {"shallow": 1 / 6, "middle": 1 / 2, "deep": 5 / 6}  # of the way down: the middle of each third of the layers
+
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:

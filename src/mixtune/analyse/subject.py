@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from peft import get_peft_model
+from pydantic import Field
 from rich.console import Console
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -42,7 +43,7 @@ class AnalysisRequest(Settings):
     data: Names = ()
     unseen: Names = ()
     data_names: Names = ()
-    places: dict[str, TaskGroup] = {}
+    places: Mapping[str, TaskGroup] = Field(default_factory=dict)
     tasks: Names = ()
     max_bad: CountOrZero = 0
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -151,9 +152,7 @@ def model_inputs(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     routed = any(isinstance(module, MixtureLinear) for module in model.modules())
     dtype = next(vision_tower(model).parameters()).dtype
     given = batch if routed else {k: v for k, v in batch.items() if k not in ("prompt_mask", "task_ids")}
-    return {
-        name: value.to(model.device, dtype if value.is_floating_point() else None) for name, value in given.items()
-    }
+    return {name: value.to(model.device, dtype if value.is_floating_point() else None) for name, value in given.items()}
 
 
 def surroundings() -> dict[str, Any]:

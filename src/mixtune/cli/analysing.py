@@ -27,7 +27,7 @@ with bootstrap intervals, cosines, Gramians; docs/analyse.md says what each is),
 Costs about one training epoch over the same samples. An interrupted analysis goes on where it stopped.
 """
 
-ROUTING_HELP = """Record which factors or experts each task's prompts choose, beside the same routers before they learnt.
+ROUTING_HELP = """Record which factors or experts each task's prompts choose, beside the same routers drawn anew.
 
 Examples:
 
@@ -85,8 +85,8 @@ def interference_command(
 ) -> None:
     """Measure, print the summary and say where the files are."""
     with user_errors():
-        from mixtune.analyse.interference.console import print_interference
         from mixtune.analyse.interference import InterferenceSettings, analyse_interference
+        from mixtune.analyse.interference.console import print_interference
         from mixtune.pocket.analysing import resolve_analysis
 
         _set_threads(threads)
@@ -95,8 +95,17 @@ def interference_command(
             {"layers": layers, "linears": _names(linears), "per_task": per_task, "batch_size": batch_size, **given}
         )
         request = resolve_analysis(
-            _request(model, data, unseen, tasks, adapter=adapter, preset=preset, max_bad=max_bad, dtype=dtype.value,
-                     attn_implementation=attention)  # fmt: skip
+            _request(
+                model,
+                data,
+                unseen,
+                tasks,
+                adapter=adapter,
+                preset=preset,
+                max_bad=max_bad,
+                dtype=dtype.value,
+                attn_implementation=attention,
+            )
         )
         path = analyse_interference(request, settings, _folder(out, adapter, model, "interference"), typer.echo)
         print_interference(path)
@@ -148,6 +157,7 @@ def routing_command(
         "shallow,middle,deep"
     ),
     per_task: Annotated[int, typer.Option("--per-task", min=2, help="At most N samples of a task.")] = 20,
+    redraws: Annotated[int, typer.Option(min=1, help="Untrained routers to hold it against.")] = 4,
     neighbours: Annotated[int, typer.Option(min=1, help="Nearest prompts that vote.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Speed and memory.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the draw, the untrained router and the maps.")] = 0,
@@ -163,11 +173,20 @@ def routing_command(
         from mixtune.pocket.analysing import resolve_analysis
 
         _set_threads(threads)
-        given = {"layers": layers, "per_task": per_task, "neighbours": neighbours, "seed": seed}
+        given = {"layers": layers, "per_task": per_task, "redraws": redraws, "neighbours": neighbours, "seed": seed}
         settings = RoutingSettings.model_validate({**given, "batch_size": batch_size})
         request = resolve_analysis(
-            _request(model, data, unseen, tasks, adapter=adapter, preset=preset, max_bad=max_bad, dtype=dtype.value,
-                     attn_implementation=attention)  # fmt: skip
+            _request(
+                model,
+                data,
+                unseen,
+                tasks,
+                adapter=adapter,
+                preset=preset,
+                max_bad=max_bad,
+                dtype=dtype.value,
+                attn_implementation=attention,
+            )
         )
         path = analyse_routing(request, settings, _folder(out, adapter, model, "routing"))
         print_routing(path)

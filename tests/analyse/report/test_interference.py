@@ -42,3 +42,15 @@ def test_a_menu_of_many_tasks_is_cut_to_what_a_page_can_hold(monkeypatch) -> Non
         "all chosen layers",
         "shallow (layer 5)",
     ]
+
+
+def test_sides_that_cannot_be_read_are_not_counted() -> None:
+    content = interference(SEEN[:3], silent=0)
+    for row in content["summary"]:
+        if row["side"] == "A":
+            row.update(helps=0, hurts=0, unclear=0, undecided=row["pairs"])
+    pairs, worst = page.interference_answer(content)
+    assert "LoRA A" not in pairs.text and "6 of 6 pairs in A cannot be read" in worst.text
+    for row in content["summary"]:
+        row.update(undecided=row["pairs"])
+    assert page.interference_answer(content)[0].text == "Of no pair of tasks it can be told whether they help or hurt."

@@ -9,14 +9,15 @@ from typing import Any
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
+from mixtune.adapters.families import outside_language_model
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.adapters.routes import LayerPlan
-from mixtune.analyse.selections import layer_place
+from mixtune.analyse.selections import DEPTHS, layer_place
 from mixtune.config import near
 from mixtune.routing.gates import HARD_GATES
 
 SIDES = ("A", "B")
-DEPTHS = {"shallow": 1 / 6, "middle": 1 / 2, "deep": 5 / 6}
+KINDS = (MixtureLinear, LoraLinear)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,12 +56,17 @@ class AdaptedLinear:
 
 
 def adapted_linears(model: nn.Module) -> list[AdaptedLinear]:
-    """The linears of `model` that carry the active adapter, in order: a mixture's, or those of peft's plain LoRA.
+    """The linears of the language model that carry the active adapter, in order: a mixture's, or of peft's plain LoRA.
 
     Raises ValueError if there are none, if several adapters are active, or for an adapter whose banks get gradient in
     another way too (DoRA; a conditional router whose gate is not hard).
     """
-    found = [_read(name, module) for name, module in model.named_modules() if isinstance(module, KINDS)]
+    outside = tuple(f"{name}." for name in outside_language_model(model))
+    found = [
+        _read(name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, KINDS) and not name.startswith(outside)
+    ]
     if not found:
         raise ValueError(f"{type(model).__name__} carries neither a mixture nor a plain LoRA; name one with --adapter")
     return found
@@ -113,9 +119,9 @@ def _read(name: str, module: Any) -> AdaptedLinear:
     _check_one(name, adapters)
     plan = module.mixture_plan[adapters[0]]
     config = plan.config
-    if plan.mixed and config.router == "conditional" and config.conditional in ("published", "released"):
-        if config.gate not in HARD_GATES:
-            raise ValueError(f"{name}: under gate {config.gate!r} bank A has a gradient through its router as well")
+    reads_bank = plan.mixed and config.router == "conditional" and config.conditional in ("published", "released")
+    if reads_bank and config.gate not in HARD_GATES:
+        raise ValueError(f"{name}: under gate {config.gate!r} bank A has a gradient through its router as well")
     banks = (module.part("mixture_A", plan.adapter).weight, module.part("mixture_B", plan.adapter).weight)
     return AdaptedLinear(name=name, module=module, bank_a=banks[0], bank_b=banks[1], scale=plan.scale, plan=plan)
 
@@ -131,9 +137,6 @@ def _lora_banks(name: str, module: Any, adapters: Sequence[str]) -> tuple[nn.Par
 def _check_one(name: str, adapters: Sequence[str]) -> None:
     if len(adapters) != 1:
         raise ValueError(f"{name}: {len(adapters)} adapters are active; make one active with set_adapter()")
-
-
-KINDS = (MixtureLinear, LoraLinear)
 
 
 def bank_key(side: str, linear: AdaptedLinear) -> str:

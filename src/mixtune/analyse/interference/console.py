@@ -20,7 +20,9 @@ def interference_tables(content: dict[str, Any]) -> list[Table]:
         pairs.add_column(name, no_wrap=True)
     for row in content["summary"]:
         words = (str(row[word]) for word in ("pairs", "helps", "hurts", "unclear", "undecided"))
-        counts.add_row(f"LoRA {row['side']}, {row['name']}", *words, "–" if row["mean"] is None else f"{row['mean']:+.3f}")
+        counts.add_row(
+            f"LoRA {row['side']}, {row['name']}", *words, "–" if row["mean"] is None else f"{row['mean']:+.3f}"
+        )
         if row["name"] != "all":
             continue
         for cell in row["worst"]:
@@ -43,4 +45,6 @@ def print_interference(path: Path, console: Console | None = None) -> None:
         console.print(table, "")
     cost = content["cost_ratio"]
     beside = f", {cost:.2f} of what its training took for as many" if cost else ""
-    console.print(f"{content['samples']:,} samples, {content['samples_per_second']:.1f} samples/s{beside}", highlight=False)
+    console.print(
+        f"{content['samples']:,} samples, {content['samples_per_second']:.1f} samples/s{beside}", highlight=False
+    )

@@ -11,7 +11,7 @@ Shape suffixes: B samples, T positions, D input width, O output width, J rows of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +81,7 @@ def sample_gradients(
 
     In float32 (or the model's dtype, if wider). `model` is in eval mode; parameters keep no gradient.
     """
-    with torch.enable_grad(), captured(model, linears) if linears else nullcontext() as seen:
+    with torch.enable_grad(), captured(model, linears) as seen:
         losses_B = sample_losses(model, batch)
         flows = torch.autograd.grad(losses_B.sum(), [seen.outputs[each.name] for each in linears])
 
@@ -107,7 +107,7 @@ def bank_gradients(
 
 
 def through_core(z_BTJ: Tensor, routed: RouterOutput | None, block: int, *, back: bool = False) -> Tensor:
-    """z M: slot k adds gates[k] times the rows of its expert in A to those in B (`back`: z Mᵀ); M None is identity."""
+    """Z M: slot k adds gates[k] times the rows of its expert in A to those in B (`back`: z Mᵀ); M None is identity."""
     if routed is None:
         return z_BTJ
     source, target = (routed.indices_b, routed.indices_a) if back else (routed.indices_a, routed.indices_b)

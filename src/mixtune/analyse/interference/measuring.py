@@ -43,6 +43,7 @@ class Measurer:
     ) -> None:
         self.model, self.collator, self.linears = model, collator, linears
         self.tasks, self.settings, self.done = tasks, settings, done
+        self._along: dict[str, Tensor] = {}
 
     def direction_block(self, units: Sequence[Unit]) -> dict[str, Tensor]:
         """For each bank "unit <bank>": E[∇L/‖∇L‖] and "mean <bank>": E[∇L] over each task's units, [P, X]."""
@@ -86,9 +87,11 @@ class Measurer:
         return {"tasks": torch.tensor([u.task for u in units])} | {key: torch.cat(each) for key, each in found.items()}
 
     def _directions(self, blocks: list[Path]) -> dict[str, Tensor]:
-        """Directions of all blocks by bank, [P, K, X]."""
+        """Directions of all blocks by bank, [P, K, X]; read once, since a measurer has one set of them."""
         keys = [f"{kind} {bank_key(side, each)}" for each in self.linears for side in SIDES for kind in (UNIT, MEAN)]
-        return {key: stacked(blocks, key).transpose(0, 1).to(self.model.device) for key in keys}
+        if not self._along:
+            self._along = {key: stacked(blocks, key).transpose(0, 1).to(self.model.device) for key in keys}
+        return self._along
 
     def _gradients(self, batch: Sequence[Unit]) -> tuple[Tensor, Iterator[tuple[AdaptedLinear, str, Tensor]]]:
         """Losses [U] of a batch's units, and one bank after the other their gradients [U, X]."""

@@ -73,7 +73,7 @@ def poster(content: dict[str, Any]) -> Figure:
         axis.set_xlabel("… by a step on this task", fontsize=9, color=SOFT)
     bar = figure.colorbar(image, ax=axes, shrink=0.5, pad=0.015, extend="both")
     bar.ax.tick_params(labelsize=8, colors=SOFT)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label("hurts  ←  share of the task's own gain  →  helps", fontsize=9, color=SOFT)
     adapter = Path(content["adapter"]).name if content["adapter"] else f"fresh {content['preset']}"
     model = f"{content['model']}, {adapter}"

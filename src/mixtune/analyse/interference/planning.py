@@ -65,7 +65,7 @@ def make_plan(tasks: Sequence[Task], settings: InterferenceSettings) -> Plan:
         units = _units(number, task, settings)
         half = settings.blocks if settings.lookahead else len(units) // 2
         for block, found in enumerate(blocks):
-            found += units[block:half:settings.blocks]
+            found += units[block : half : settings.blocks]
         measured.append(units[half:])
     parts = max(1, -(-sum(map(len, measured)) // PART))
     return Plan(

@@ -43,11 +43,10 @@ def measure(
     subject: Subject, settings: InterferenceSettings, out: Path, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """The measured part of interference.json: tasks, groups, banks, summary, fingerprint and time."""
-    linears = choose(adapted_linears(subject.model), settings.layers, settings.linears)
-    layers = [
-        each for each in chosen_depths(adapted_linears(subject.model), settings.layers)
-        if any(linear.depth == each[0] for linear in linears)
-    ]  # fmt: skip
+    adapted = adapted_linears(subject.model)
+    linears = choose(adapted, settings.layers, settings.linears)
+    depths = {each.depth for each in linears}
+    layers = [each for each in chosen_depths(adapted, settings.layers) if each[0] in depths]
     plan = make_plan(subject.tasks, settings)
     for line in plan_lines(subject, plan, linears, layers, settings):
         say(line)
@@ -122,7 +121,9 @@ def plan_lines(
     if settings.lookahead:
         measured = sum(len(unit.samples) for part in plan.measured for unit in part)
         runs = measured * 2 * len(linears) * len(subject.tasks) * settings.blocks
-        lines.append(f"lookahead  step {settings.lookahead:g}: {runs:,} forwards of one sample, beside {plan.samples:,}")
+        lines.append(
+            f"lookahead  step {settings.lookahead:g}: {runs:,} forwards of one sample, beside {plan.samples:,}"
+        )
     return lines
 
 

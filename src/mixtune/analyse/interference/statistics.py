@@ -26,15 +26,20 @@ CHUNK = 2**24  # numbers held at once while ratios of single units are resampled
 class Resampler:
     """Weights of units and blocks for all resamples, a pure function of tasks, blocks and `seed`.
 
-    units: for each task [R1, n], blocks: [R1, P, K]; along the last dimension they sum to 1. rows: for each task the
-    numbers of its units among all N.
+    units: for each task [R1, n]; blocks: [R1, P, K]; halves: the same for every other block, from the first on and from
+    the second on. Along the last dimension all sum to 1. rows: for each task the numbers of its units among all N.
     """
 
     def __init__(self, tasks_N: Tensor, tasks: int, blocks: int, *, resamples: int, seed: int) -> None:
         random = torch.Generator().manual_seed(seed)
         self.rows = [(tasks_N == task).nonzero()[:, 0] for task in range(tasks)]
         self.units = [weights(len(rows), resamples, random) for rows in self.rows]
-        self.blocks = torch.stack([weights(blocks, resamples, random) for _ in range(tasks)], 1)
+
+        def for_each_task(count: int) -> Tensor:
+            return torch.stack([weights(count, resamples, random) for _ in range(tasks)], 1)
+
+        self.blocks = for_each_task(blocks)
+        self.halves = [for_each_task(len(range(start, blocks, 2))) for start in (0, 1)]
 
 
 def weights(count: int, resamples: int, random: torch.Generator) -> Tensor:
@@ -83,7 +88,7 @@ def tally(falls_NPK: Tensor, products_NPK: Tensor | None, resampler: Resampler) 
         own_NPK = falls_NPK[rows].float()
         falls.append(_means(own_NPK, weights_RN, resampler.blocks))
         ratios.append(_ratios(own_NPK, task, weights_RN, resampler.blocks))
-        halves.append(_halves(own_NPK[:, task], weights_RN, resampler.blocks[:, task]))
+        halves.append(_halves(own_NPK[:, task], weights_RN, [half[:, task] for half in resampler.halves]))
         if products_NPK is not None:
             products.append(_means(products_NPK[rows].float(), weights_RN, resampler.blocks))
     stacked = torch.stack(products, 1) if products else None
@@ -108,13 +113,13 @@ def _ratios(values_NPK: Tensor, task: int, weights_RN: Tensor, blocks_RPK: Tenso
     return torch.cat(found)
 
 
-def _halves(own_NK: Tensor, weights_RN: Tensor, blocks_RK: Tensor) -> Tensor:
+def _halves(own_NK: Tensor, weights_RN: Tensor, halves_RK: Sequence[Tensor]) -> Tensor:
     """Mean fall along the own direction from odd units and blocks, and from even ones, [2, R1]."""
     found = []
     for start in (0, 1):
-        units_RN, parts_RK = weights_RN[:, start::2], blocks_RK[:, start::2]
-        total_R = ((units_RN @ own_NK[start::2, start::2]) * parts_RK).sum(1)
-        found.append(total_R / (units_RN.sum(1) * parts_RK.sum(1)))
+        units_RN = weights_RN[:, start::2]
+        total_R = ((units_RN @ own_NK[start::2, start::2]) * halves_RK[start]).sum(1)
+        found.append(total_R / units_RN.sum(1))
     return torch.stack(found)
 
 
@@ -130,9 +135,7 @@ class Summary:
         """score, per_sample, gain and undecided."""
         gain_RP = self.found.falls.diagonal(dim1=1, dim2=2)
         gain = self.estimate(gain_RP)
-        unsure = [
-            None in (low, high) or low <= 0 <= high for low, high in zip(gain["low"], gain["high"], strict=True)
-        ]
+        unsure = [None in (low, high) or low <= 0 <= high for low, high in zip(gain["low"], gain["high"], strict=True)]
         return {
             "score": self.estimate(self.found.falls / gain_RP[..., None]),
             "per_sample": self.estimate(self.found.ratios / self.found.banks),
@@ -145,7 +148,7 @@ class Summary:
         return self.estimate(self.found.halves[0] / self.found.halves[1])
 
     def cosines(self) -> dict[str, Any]:
-        """cosine and gramian. The Gramian is symmetrised; a cosine is undefined where a diagonal is not positive."""
+        """Cosine and gramian. The Gramian is symmetrised; a cosine is undefined where a diagonal is not positive."""
         assert self.found.products is not None
         gramian_RPP = (self.found.products + self.found.products.transpose(1, 2)) / 2
         square_RP = gramian_RPP.diagonal(dim1=1, dim2=2)

@@ -22,12 +22,17 @@ def interference_answer(content: Mapping[str, Any], label: str = "") -> list[Sai
     rows = {row["side"]: row for row in content["summary"] if row["name"] == "all"}
     level = f"{100 * content['settings']['confidence']:.0f} %"
     luck = (1 - content["settings"]["confidence"]) / 2
+    readable = {side: row for side, row in rows.items() if _read(row)}
     hurt = [
         f"in {row['hurts']} of {_read(row)} pairs in LoRA {side} (luck alone: about {_about(luck * _read(row))})"
-        for side, row in rows.items()
+        for side, row in readable.items()
     ]
-    helped = [f"in {row['helps']} in {side}" for side, row in rows.items()]
-    found = f"A step on one task hurts another {listed(hurt)} by its whole {level} interval; it helps {listed(helped)}."
+    helped = [f"in {row['helps']} in {side}" for side, row in readable.items()]
+    found = "Of no pair of tasks it can be told whether they help or hurt."
+    if readable:
+        found = (
+            f"A step on one task hurts another {listed(hurt)} by its whole {level} interval; it helps {listed(helped)}."
+        )
     samples = max((task["measured"] for task in content["tasks"]), default=0)
     lost = [f"{row['undecided']} of {row['pairs']} pairs in {side}" for side, row in rows.items() if row["undecided"]]
     rest = [_worst(content["summary"])]

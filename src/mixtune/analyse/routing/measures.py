@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 
 from mixtune.analyse.routing.recording import Selections
 from mixtune.analyse.selections import Usage, task_information, task_overlap
-from mixtune.evaluate.statistics import compare_paired, wilson_interval
+from mixtune.evaluate.statistics import wilson_interval
 
 SIDES = ("a", "b")
 MEASURES = ("entropy", "evenness", "dead_share", "task_information")
@@ -28,7 +29,7 @@ def usage_of(selections: Selections, tasks_N: np.ndarray, names: Sequence[str]) 
 def layer_measures(selections: Selections, usage: Usage) -> list[dict[str, Any]]:
     """For each router entropy, and by side evenness, dead_share and task_information.
 
-    evenness: entropy of the choices of all tasks, each task counting the same, over log of the router's size. dead_share:
+    evenness: entropy of the choices of all tasks, each counting the same, over log of the router's size. dead_share:
     share of its factors that nothing chose. task_information: see `selections.task_information`.
     """
     information_SL, pooled_SLE = task_information(usage), usage.shares.mean(1)
@@ -38,7 +39,9 @@ def layer_measures(selections: Selections, usage: Usage) -> list[dict[str, Any]]
         even_S = -terms[:, layer].sum(-1) / (np.log(size) or 1.0)
         dead_S = (usage.counts_SNLE[:, :, layer, :size].sum(1) == 0).mean(-1)
         sides = {"evenness": even_S, "dead_share": dead_S, "task_information": information_SL[:, layer]}
-        by_side = {name: {side: rounded(v) for side, v in zip(SIDES, values, strict=False)} for name, values in sides.items()}
+        by_side = {
+            name: {side: rounded(v) for side, v in zip(SIDES, values, strict=False)} for name, values in sides.items()
+        }
         found.append({"entropy": rounded(selections.entropy[:, layer].mean()), **by_side})
     return found
 
@@ -123,20 +126,42 @@ def neighbours_agree(distances_NN: np.ndarray, tasks_N: np.ndarray, neighbours: 
     return np.take_along_axis(votes_NK, counts_NK.argmax(1)[:, None], 1)[:, 0] == tasks_N
 
 
-def purity(trained_N: np.ndarray, untrained_N: np.ndarray, tasks_N: np.ndarray, confidence: float) -> dict[str, Any]:
-    """Nearest-neighbour accuracy of both routers with Wilson intervals, their paired difference, and chance: the share
-    of the largest task.
+def purity(
+    trained_N: np.ndarray, redraws: Sequence[np.ndarray], tasks_N: np.ndarray, confidence: float
+) -> dict[str, Any]:
+    """Nearest-neighbour accuracy of the trained router with its Wilson interval, and of the untrained ones: their mean
+    between the lowest and the highest end of their intervals, and each one's. chance: the share of the largest task.
+
+    difference: trained less the mean of the redraws. A redraw is one random router of many, so its interval is
+    d ± t·√(s²(1 + 1/R) + v): s the redraws' standard deviation, v the mean variance of the paired difference over
+    samples, t of R − 1 degrees of freedom. Samples alone would call two random routers different. None for one redraw.
     """
-    by_task = [(trained_N[tasks_N == task].tolist(), untrained_N[tasks_N == task].tolist()) for task in np.unique(tasks_N)]
-    first, second = ({str(n): pair[side] for n, pair in enumerate(by_task)} for side in (0, 1))
-    apart = compare_paired(first, second, confidence=confidence).difference
+    whole = [wilson_interval(each.tolist(), confidence) for each in (trained_N, *redraws)]
+    values, count = [each.value for each in whole[1:]], len(redraws)
+    mean = float(np.mean(values))
+    apart: dict[str, float | None] = {"value": rounded(whole[0].value - mean), "low": None, "high": None}
+    if count > 1:
+        samples = np.mean([_paired_variance(trained_N, each, tasks_N) for each in redraws])
+        spread = np.sqrt(np.var(values, ddof=1) * (1 + 1 / count) + samples)
+        half = float(student.ppf((1 + confidence) / 2, count - 1) * spread)
+        apart |= {"low": rounded(whole[0].value - mean - half), "high": rounded(whole[0].value - mean + half)}
+    ends = {"low": min(each.low for each in whole[1:]), "high": max(each.high for each in whole[1:])}
     return {
         "samples": len(tasks_N),
         "chance": rounded(np.unique(tasks_N, return_counts=True)[1].max() / len(tasks_N)),
-        "trained": _rounded(wilson_interval(trained_N.tolist(), confidence).as_dict()),
-        "untrained": _rounded(wilson_interval(untrained_N.tolist(), confidence).as_dict()),
-        "difference": _rounded({"value": apart.value, "low": apart.low, "high": apart.high}),
+        "trained": _rounded(whole[0].as_dict()),
+        "untrained": {**_rounded({"accuracy": mean, **ends}), "redraws": [rounded(value) for value in values]},
+        "difference": apart,
     }
+
+
+def _paired_variance(first_N: np.ndarray, second_N: np.ndarray, tasks_N: np.ndarray) -> float:
+    """Variance of the mean paired difference, samples drawn within their tasks."""
+    apart_N = first_N.astype(float) - second_N.astype(float)
+    return (
+        float(sum(apart_N[tasks_N == task].var() * (tasks_N == task).sum() for task in np.unique(tasks_N)))
+        / len(tasks_N) ** 2
+    )
 
 
 def _rounded(numbers: Mapping[str, float]) -> dict[str, float]:

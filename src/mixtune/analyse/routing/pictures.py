@@ -59,8 +59,8 @@ def poster(content: dict[str, Any]) -> Figure:
     title = f"Do routers tell tasks apart?  {content['model']}, {adapter}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, color=INK)
     note = (
-        f"t-SNE of what each of {content['samples']} prompts chose in all layers; triangles: tasks not trained on.\n"
-        "Distances between far groups mean nothing. What the control shows too was not learnt."
+        f"t-SNE of what each prompt chose in all layers ({content['samples']} prompts); triangles: tasks not trained "
+        "on.\nDistances between far groups mean nothing. What the control shows too was not learnt."
     )
     figure.supxlabel(note, x=0.01, ha="left", fontsize=8.5, color=SOFT)
     return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,18 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from mixtune.analyse.interference.banks import DEPTHS
 from mixtune.analyse.routing import measures
 from mixtune.analyse.routing.maps import tsne
 from mixtune.analyse.routing.pictures import write_picture
 from mixtune.analyse.routing.recording import Selections, record_selections, untrained_routers
 from mixtune.analyse.routing.settings import RoutingSettings
-from mixtune.analyse.selections import layer_place
+from mixtune.analyse.selections import DEPTHS, layer_place
 from mixtune.analyse.subject import AnalysisRequest, Subject, load_subject, surroundings
 from mixtune.config import near, write_atomic
 from mixtune.data import Collator, Encoder, Sample
 from mixtune.evaluate.progress import sample_progress
 
 FORMAT, FILE, SELECTIONS = "mixtune-routing/1", "routing.json", "selections.safetensors"
-ROUTERS = ("trained", "untrained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +35,11 @@ class Drawn:
     tasks_N: np.ndarray
 
 
-def analyse_routing(
-    request: AnalysisRequest, settings: RoutingSettings, out: Path, say: Callable[[str], None] = print
-) -> Path:
-    """Record and compare; write routing.json, .png and selections.safetensors into `out`; returns the JSON's path.
+def analyse_routing(request: AnalysisRequest, settings: RoutingSettings, out: Path) -> Path:
+    """Record and compare; write routing.json, .png and selections.safetensors into `out`; return the JSON's path.
 
-    Raises ValueError naming the model, adapter, layer, task, file or sample that does not fit, or if nothing is routed.
+    Raises ValueError naming the model, adapter, layer, task, file or sample that does not fit, or if nothing is
+    routed.
     """
     started = time.monotonic()
     subject = load_subject(request)
@@ -56,8 +53,8 @@ def analyse_routing(
 def compare_routers(subject: Subject, settings: RoutingSettings, out: Path) -> dict[str, Any]:
     """The measured part of routing.json; writes the selections."""
     drawn = draw(subject, settings)
-    both = record_both(subject, drawn, settings)
-    trained, untrained = both["trained"], both["untrained"]
+    trained, redraws = record_all(subject, drawn, settings)
+    both = {"trained": trained, "untrained": redraws[0]}
     write_selections(out / SELECTIONS, both, drawn, subject)
     names = [task.name for task in subject.tasks]
     usages = {name: measures.usage_of(each, drawn.tasks_N, names) for name, each in both.items()}
@@ -85,7 +82,9 @@ def compare_routers(subject: Subject, settings: RoutingSettings, out: Path) -> d
         },
         "tokens": kinds["trained"] and {**kinds["trained"], "untrained": kinds["untrained"]},
         "summary": {name: measures.means(each) for name, each in found.items()},
-        **maps_and_purity(both, drawn, subject, places, settings),
+        "maps": maps(both, places, settings),
+        "points": {"id": [sample.id for sample in drawn.samples], "task": drawn.tasks_N.tolist()},
+        "purity": purities([trained, *redraws], drawn, subject, places, settings),
     }
 
 
@@ -100,20 +99,22 @@ def draw(subject: Subject, settings: RoutingSettings) -> Drawn:
     return Drawn(samples=tuple(samples), tasks_N=np.array(tasks))
 
 
-def record_both(subject: Subject, drawn: Drawn, settings: RoutingSettings) -> dict[str, Selections]:
-    """Selections of the routers as they are, and of the same routers drawn anew."""
+def record_all(subject: Subject, drawn: Drawn, settings: RoutingSettings) -> tuple[Selections, list[Selections]]:
+    """Selections of the routers as they are, and of each redraw of them."""
     collator = Collator(Encoder(subject.processor, settings.max_length), [task.name for task in subject.tasks])
     with sample_progress() as progress:
-        bar = progress.add_task("selections", total=2 * len(drawn.samples))
+        bar = progress.add_task("selections", total=(1 + settings.redraws) * len(drawn.samples))
 
         def record() -> Selections:
             return record_selections(
                 subject.model, collator, drawn.samples, settings.batch_size, lambda count: progress.advance(bar, count)
             )
 
-        trained = record()
-        with untrained_routers(subject.model, settings.seed):
-            return {"trained": trained, "untrained": record()}
+        trained, redraws = record(), []
+        for number in range(settings.redraws):
+            with untrained_routers(subject.model, settings.seed + number):
+                redraws.append(record())
+    return trained, redraws
 
 
 def chosen_places(layers: Sequence[str], chosen: str) -> list[tuple[str, list[int], list[int]]]:
@@ -131,41 +132,46 @@ def chosen_places(layers: Sequence[str], chosen: str) -> list[tuple[str, list[in
             depth = int(word)
         else:
             known = [*DEPTHS, *map(str, present)]
-            raise ValueError(f"layers: {word!r} is none of {', '.join(DEPTHS)} or a layer with a router{near(word, known)}")
+            raise ValueError(
+                f"layers: {word!r} is none of {', '.join(DEPTHS)} or a layer with a router{near(word, known)}"
+            )
         name = word if word in DEPTHS else f"layer {depth}"
         found.append((name, [depth], [number for number, each in enumerate(depths) if each == depth]))
     return found
 
 
-def maps_and_purity(
-    both: dict[str, Selections],
-    drawn: Drawn,
-    subject: Subject,
-    places: Sequence[tuple[str, list[int], list[int]]],
-    settings: RoutingSettings,
-) -> dict[str, Any]:
-    """`maps`, `points` and `purity`: for each place the map of both routers, and how well neighbours tell the task."""
-    splits = np.array([subject.tasks[task].split for task in drawn.tasks_N])
-    maps, pure = [], []
+Place = tuple[str, list[int], list[int]]  # as `chosen_places` gives them
+
+
+def maps(both: dict[str, Selections], places: Sequence[Place], settings: RoutingSettings) -> list[dict[str, Any]]:
+    """For each place the map of the trained router and of the first untrained one."""
+    found = []
     for name, depths, layers in places:
-        distances = {
-            router: measures.jaccard_distances(measures.described(each, layers)) for router, each in both.items()
-        }
-        for router in ROUTERS:
-            x, y = tsne(distances[router], settings.perplexity, settings.seed).T
+        for router, selections in both.items():
+            distances = measures.jaccard_distances(measures.described(selections, layers))
+            x, y = tsne(distances, settings.perplexity, settings.seed).T
             place = {"name": name, "layers": depths, "router": router}
-            maps.append({**place, "x": measures.nested(x), "y": measures.nested(y)})
+            found.append({**place, "x": measures.nested(x), "y": measures.nested(y)})
+    return found
+
+
+def purities(
+    recorded: Sequence[Selections], drawn: Drawn, subject: Subject, places: Sequence[Place], settings: RoutingSettings
+) -> list[dict[str, Any]]:
+    """For each place and split how well neighbours tell the task; `recorded` holds the trained router first."""
+    splits = np.array([subject.tasks[task].split for task in drawn.tasks_N])
+    found = []
+    for name, depths, layers in places:
+        distances = [measures.jaccard_distances(measures.described(each, layers)) for each in recorded]
         for split in ("all", *(sorted(set(splits)) if len(set(splits)) > 1 else ())):
             among = np.flatnonzero((splits == split) | (split == "all"))
             tasks = drawn.tasks_N[among]
-            agree = [
-                measures.neighbours_agree(distances[router][np.ix_(among, among)], tasks, settings.neighbours)
-                for router in ROUTERS
-            ]
+            trained, *redraws = (
+                measures.neighbours_agree(each[np.ix_(among, among)], tasks, settings.neighbours) for each in distances
+            )
             facts = {"name": name, "layers": depths, "split": str(split), "neighbours": settings.neighbours}
-            pure.append({**facts, **measures.purity(*agree, tasks, settings.confidence)})
-    points = {"id": [sample.id for sample in drawn.samples], "task": drawn.tasks_N.tolist()}
-    return {"purity": pure, "maps": maps, "points": points}
+            found.append({**facts, **measures.purity(trained, redraws, tasks, settings.confidence)})
+    return found
 
 
 def _layer(selections: Selections, number: int) -> dict[str, Any]:
@@ -175,13 +181,13 @@ def _layer(selections: Selections, number: int) -> dict[str, Any]:
 
 
 def write_selections(path: Path, both: dict[str, Selections], drawn: Drawn, subject: Subject) -> None:
-    """The recorded choices as float32 [N, L, E] a side, `choices_a` and `untrained_choices_a` and, of factors, `_b`;
-    `task` [N]; and `axes`, JSON in the metadata.
+    """`choices_a` and `untrained_choices_a` [N, L, E] and, of factors, the same with `_b` (counts as uint8 or int32,
+    sums of gates as float32); `task` [N]; and `axes`, JSON in the metadata.
     """
     tensors = {"task": torch.from_numpy(drawn.tasks_N)}
     for router, prefix in (("trained", ""), ("untrained", "untrained_")):
         for side, values in zip(measures.SIDES, both[router].choices, strict=False):
-            tensors[f"{prefix}choices_{side}"] = torch.from_numpy(np.ascontiguousarray(values))
+            tensors[f"{prefix}choices_{side}"] = _compact(torch.from_numpy(np.ascontiguousarray(values)))
     axes = {
         "tasks": [task.name for task in subject.tasks],
         "layers": list(both["trained"].layers),
@@ -191,3 +197,10 @@ def write_selections(path: Path, both: dict[str, Selections], drawn: Drawn, subj
     draft = path.with_name(f".{path.name}.partial")
     save_file(tensors, draft, metadata={"axes": json.dumps(axes, ensure_ascii=False)})
     draft.replace(path)
+
+
+def _compact(values: torch.Tensor) -> torch.Tensor:
+    """The same numbers in fewer bytes."""
+    if not torch.equal(values, values.round()):
+        return values
+    return values.to(torch.uint8 if values.max() < 256 else torch.int32)

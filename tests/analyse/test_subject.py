@@ -1,0 +1,44 @@
+"""Samples by task, and the errors that name what does not fit."""
+
+import pytest
+
+from mixtune.analyse.subject import AnalysisRequest, model_inputs, read_tasks
+from mixtune.check.inputs import own_samples
+from mixtune.data import Collator, Encoder
+from mixtune.evaluate.settings import TaskGroup
+from routed import adapted
+from tiny import TASKS, tiny_llava, tiny_processor, tiny_samples
+
+
+def test_tasks_come_seen_first_by_domain_and_name(tmp_path) -> None:
+    data, other = tiny_samples(tmp_path / "a", 12), tiny_samples(tmp_path / "b", 4, tasks=("other",))
+    places = {"count": TaskGroup(domain="a domain", split="seen")}
+    found = read_tasks(AnalysisRequest(model="m", data=(str(data),), unseen=(str(other),), places=places))
+    assert [(task.name, task.split, len(task.samples)) for task in found] == [
+        ("colour", "seen", 4), ("yesno", "seen", 4), ("count", "seen", 4), ("other", "unseen", 4),
+    ]  # fmt: skip
+    only = read_tasks(AnalysisRequest(model="m", data=(str(data),), tasks=("yesno", "colour")))
+    assert [task.name for task in only] == ["colour", "yesno"]
+
+
+def test_errors_name_the_task(tmp_path) -> None:
+    data = str(tiny_samples(tmp_path, 12))
+    with pytest.raises(ValueError, match="tasks: the data hold no task 'colur'; did you mean 'colour'"):
+        read_tasks(AnalysisRequest(model="m", data=(data,), tasks=("colur",)))
+    with pytest.raises(ValueError, match=r"samples.jsonl:1: task 'colour' is in --data and in --unseen"):
+        read_tasks(AnalysisRequest(model="m", data=(data,), unseen=(data,)))
+    with pytest.raises(ValueError, match="data: names no file"):
+        read_tasks(AnalysisRequest(model="m"))
+
+
+def test_a_model_without_a_mixture_is_not_given_routing_facts(tmp_path) -> None:
+    batch = Collator(Encoder(tiny_processor()), TASKS)(own_samples(str(tiny_samples(tmp_path, 3))))
+    assert {"prompt_mask", "task_ids"} <= model_inputs(adapted("mixlora"), batch).keys()
+    assert not {"prompt_mask", "task_ids"} & model_inputs(tiny_llava()[0], batch).keys()
+
+
+def test_results_say_what_was_analysed() -> None:
+    fresh = AnalysisRequest(model="folder", name="pocket", data=("a.jsonl",), data_names=("pocket/train",))
+    assert fresh.describe() == {"model": "pocket", "adapter": None, "preset": "mixlora", "data": ["pocket/train"]}
+    tuned = fresh.model_copy(update={"adapter": "runs/mine"})
+    assert (tuned.describe()["adapter"], tuned.describe()["preset"]) == ("runs/mine", None)
