@@ -141,3 +141,35 @@ def test_convert_names_what_it_cannot_read(saved_model, tmp_path):
     assert failed.exit_code == 2 and "none" in failed.output and "Traceback" not in failed.output
     failed = call("convert", tmp_path, "--base", "no/such", "--no-compare", "--out", tmp_path / "adapter")
     assert failed.exit_code == 2 and "no/such" in failed.output and "Traceback" not in failed.output
+
+
+@pytest.fixture
+def compare_file(saved_model, recipe_file, tmp_path):
+    samples = str(tmp_path / "tiny" / "samples.jsonl")
+    path = tmp_path / "compare.yaml"
+    path.write_text(
+        f"output_dir: {tmp_path / 'out'}\nbase:\n  recipe: recipe.yaml\n  model: {{name_or_path: {saved_model}}}\n"
+        f"evaluate: {{benchmarks: {samples}}}\nseeds: [0]\narms:\n  lora: {{adapter: {{preset: lora, r: 2}}}}\n"
+    )
+    return path
+
+
+def test_compare_tells_its_plan(compare_file, tmp_path):
+    done = call("compare", compare_file, "seeds=[0,1]", "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert "2 runs; nothing was kept" in done.output and "checking lora seed 0" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_compare_leaves_with_status_one_for_a_run_that_failed_and_two_for_what_cannot_be_run(compare_file, monkeypatch):
+    failed = call("compare", compare_file, "sedes=[0]")
+    assert failed.exit_code == 2 and "did you mean 'seeds'?" in failed.output and "Traceback" not in failed.output
+    monkeypatch.setattr("mixtune.compare.pools.sys.executable", "/bin/false")  # stands for a run that fails
+    failed = call("compare", compare_file)
+    assert failed.exit_code == 1 and "failed: lora seed 0 (train): see " in failed.output, failed.output
+
+
+def test_evaluate_asks_one_task_alone(saved_model, tiny_samples, tmp_path):
+    words = ("evaluate", saved_model, "-b", tiny_samples(6), "--out", tmp_path / "found", "--dtype", "float32")
+    assert call(*words, "--task", "count").exit_code == 0
+    assert set(json.loads((tmp_path / "found" / "results.json").read_text())["tasks"]) == {"count"}

@@ -20,7 +20,20 @@ SIZED_IDS = [*IDS, *(str(path.relative_to(ROOT)) for path in SIZED[len(FILES) :]
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 250, 40, 7
 
 # The rooms in the order data flows: a room imports itself and the rooms before it. `train` is train.py with training/.
-ROOMS = ("config", "data", "routing", "kernels", "adapters", "train", "check", "evaluate", "analyse", "pocket", "cli")
+ROOMS = (
+    "config",
+    "data",
+    "routing",
+    "kernels",
+    "adapters",
+    "train",
+    "check",
+    "evaluate",
+    "analyse",
+    "compare",
+    "pocket",
+    "cli",
+)
 SAME_ROOM = {"training": "train"}
 
 

@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 
 import mixtune
 from mixtune.cli import app
+from mixtune.compare import load_comparison
 from mixtune.config import load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("train", "evaluate", "report", "analyse", "check", "convert", "demo", "env", "pocket")
+COMMANDS = ("train", "evaluate", "report", "compare", "analyse", "check", "convert", "demo", "env", "pocket")
 
 
 def shown(*words: str) -> str:
@@ -79,6 +80,6 @@ def test_the_readme_example_imports_what_exists() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.name)
 def test_a_recipe_loads_and_is_headed_by_its_launch_command(path: Path) -> None:
-    load_recipe(path)
+    (load_comparison if path.stem.startswith("compare") else load_recipe)(path)
     head = "".join(line for line in path.read_text(encoding="utf-8").splitlines(True) if line.startswith("#"))
-    assert "Launch" in head and ("mixtune train" in head or "make" in head)
+    assert "Launch" in head and any(words in head for words in ("mixtune train", "mixtune compare", "make"))

@@ -124,3 +124,10 @@ def test_image_entries(tmp_path):
     ):
         with pytest.raises(RowError, match=reason):
             find_file(entry, "images[0]", "/data")
+
+
+def test_the_first_samples_of_every_task_are_kept(folder):
+    rows = [row(id=f"{number}", task="ab"[number % 2]) for number in range(7)]
+    write(folder / "d.jsonl", *rows)
+    samples, bad = read({"path": str(folder / "d.jsonl")}, max_per_task=2)
+    assert [sample.id for sample in samples] == ["0", "1", "2", "3"] and not bad

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mixtune.evaluate.statistics import compare_paired, macro_interval, wilson_interval
+from mixtune.evaluate.statistics import compare_paired, macro_interval, wilson_bounds, wilson_interval
 
 
 def test_wilson_matches_its_formula() -> None:
@@ -16,6 +16,12 @@ def test_wilson_matches_its_formula() -> None:
     assert (found.low, found.high) == pytest.approx((centre - half, centre + half), abs=1e-12)
     with pytest.raises(ValueError, match="outcomes"):
         wilson_interval([])
+
+
+def test_bounds_of_a_whole_share_are_wilsons() -> None:
+    for right, count in ((0, 9), (4, 9), (9, 9), (130, 300)):
+        known = wilson_interval([True] * right + [False] * (count - right))
+        assert wilson_bounds(right / count, count) == pytest.approx((known.low, known.high), abs=1e-12)
 
 
 def test_macro_weighs_tasks_alike_and_equals_wilson_for_one_task() -> None:

@@ -50,11 +50,14 @@ class Way(str, Enum):
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="Folder, hub id, or `pocket`.")],
     benchmark: Annotated[list[str], typer.Option("--benchmark", "-b", help="`pocket` or a file of samples.")],
-    adapter: Annotated[Path | None, typer.Option("--adapter", "-a", help="Folder of a tuned adapter.")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", "-a", help="Folder of a run: adapter, projector or weights.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Default ADAPTER/evaluation, else runs/MODEL/evaluation.")
     ] = None,
     per_task: Annotated[int | None, typer.Option("--per-task", min=1, help="Only the first N of a task.")] = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be given again.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Speed and memory; in bfloat16 a few answers too.")] = 64,
     max_bad: Annotated[int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples.")] = 0,
     dtype: Annotated[Dtype, typer.Option(help="What the base is held in.")] = Dtype.bfloat16,
@@ -69,7 +72,7 @@ def evaluate_command(
 
         given = {"per_task": per_task, "max_bad": max_bad, "dtype": dtype.value, "attn_implementation": attention}
         request = EvaluationRequest.model_validate(
-            {"model": model, "benchmarks": tuple(benchmark), "adapter": adapter, **given}
+            {"model": model, "benchmarks": tuple(benchmark), "adapter": adapter, "tasks": tuple(task or ()), **given}
         )
         folder = out or (adapter or Path("runs") / Path(model).name) / "evaluation"
         result = evaluate_request(request, folder, batch_size=batch_size)

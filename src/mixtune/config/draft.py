@@ -1,10 +1,10 @@
-"""A recipe while it is put together: plain data, where each value came from, the mistakes found so far."""
+"""A settings file while it is put together: plain data, where each value came from, the mistakes found so far."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -37,17 +37,20 @@ def _models_of(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models_of(part)]
 
 
-def fields_at(path: Path) -> list[str]:
-    """Names of the fields of the settings at `path` (list positions passed over); empty if it has none."""
-    model: type[BaseModel] = Recipe
+def fields_at(path: Path, root: type[BaseModel] = Recipe) -> list[str]:
+    """Names of the fields of the settings at `path` under `root` (positions in lists and names in tables of settings
+    are passed over); empty if it has none.
+    """
+    model, in_table = root, False
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or in_table:
+            in_table = False
             continue
         field = model.model_fields.get(str(part))
         inner = _models_of(field.annotation) if field else []
-        if not inner:
+        if field is None or not inner:
             return []
-        model = inner[0]
+        model, in_table = inner[0], get_origin(field.annotation) is dict
     return list(model.model_fields)
 
 
@@ -57,10 +60,12 @@ def _shown(value: Any) -> str:
 
 
 class Draft:
-    """Plain data read from `file`, then changed by overrides; `mistakes` grows and nothing raises."""
+    """Plain data of the settings `root` read from `file`, then changed by overrides; `mistakes` grows and nothing
+    raises.
+    """
 
-    def __init__(self, file: str):
-        self.file = file
+    def __init__(self, file: str, root: type[BaseModel] = Recipe):
+        self.file, self.root = file, root
         self.value: dict[str, Any] = {}
         self.mistakes: list[Mistake] = []
         self._places: dict[Path, Place] = {(): Place(1, f"{file}:1")}
@@ -82,7 +87,8 @@ class Draft:
         if isinstance(document.value, dict):
             self.value = document.value
         elif not self.mistakes:
-            what = f"a recipe has the sections {', '.join(Recipe.model_fields)}; this file has none"
+            sections = ", ".join(self.root.model_fields)
+            what = f"a {self.root.__name__.lower()} has the sections {sections}; this file has none"
             self.mistakes.append(Mistake(top, "", what))
 
     def override(self, text: str) -> None:
@@ -101,18 +107,32 @@ class Draft:
         self._places = {known: where for known, where in self._places.items() if known[: len(path)] != path}
         self._places[path] = place
 
+    def knows(self, path: Path) -> int:
+        """How many leading parts of `path` were written somewhere."""
+        return next(end for end in range(len(path), -1, -1) if path[:end] in self._places)
+
+    def add(self, path: Path, what: str) -> None:
+        """Note a mistake in the value at `path`."""
+        self.mistakes.append(Mistake(self._places[path[: self.knows(path)]], ".".join(map(str, path)), what))
+
+    def graft(self, path: Path, other: Draft) -> None:
+        """Take over the places and mistakes of another file whose values stand below `path` here."""
+        self.mistakes += other.mistakes
+        self._places = {(*path, *inner): place for inner, place in other._places.items() if inner} | self._places
+
     def _resolve(self, key: str) -> Path:
         parts = tuple(int(part) if part.isdigit() else part for part in key.split("."))
-        if len(parts) > 1 or key in Recipe.model_fields:
+        sections = self.root.model_fields
+        if len(parts) > 1 or key in sections:
             return parts
-        homes = [section for section in Recipe.model_fields if key in fields_at((section,))]
+        homes = [section for section in sections if key in fields_at((section,), self.root)]
         if len(homes) == 1:
             return (homes[0], key)
         if homes:
             spelt = " or ".join(f"{section}.{key}" for section in homes)
             raise ValueError(f"{key}: is in several sections; write {spelt}")
-        leaves = [leaf for section in Recipe.model_fields for leaf in fields_at((section,))]
-        raise ValueError(f"{key}: unknown key{near(key, leaves)}")
+        leaves = [leaf for section in sections for leaf in fields_at((section,), self.root)]
+        raise ValueError(f"{key}: unknown key{near(key, [*leaves, *sections])}")
 
     def _set(self, path: Path, value: Any) -> None:
         here: Any = self.value
@@ -129,41 +149,48 @@ class Draft:
                 here = here[part]
         here[path[-1]] = value
 
-    def add_problems(self, problems: Iterable[Mapping[str, Any]]) -> None:
+    def add_problems(
+        self,
+        problems: Iterable[Mapping[str, Any]],
+        at: Callable[[Path], Path] = lambda path: path,
+        root: type[BaseModel] | None = None,
+    ) -> None:
         """Add what pydantic found (its `errors()`), unless the file gave nothing to check.
 
-        The branches of a union are problems of their own there; here they make one line, joined by "or".
+        The branches of a union are problems of their own there; here they make one line, joined by "or". `at` says
+        where in this file a location was written, `root` what was validated, if it is not this draft's own root.
         """
         if self.mistakes and not self.value:
             return
         joined: dict[tuple[Place, str], str] = {}
         for problem in problems:
-            place, field, what = self._translate(problem)
+            place, field, what = self._translate(problem, at, root or self.root)
             before = joined.get((place, field))
             joined[place, field] = f"{before} or {what.partition(' is wrong: ')[2]}" if before else what
         self.mistakes += [Mistake(place, field, what) for (place, field), what in joined.items()]
 
-    def _translate(self, problem: Mapping[str, Any]) -> Mistake:
-        path, kind, value = problem["loc"], problem["type"], problem["input"]
-        known = next(path[:end] for end in range(len(path), -1, -1) if path[:end] in self._places)
+    def _translate(self, problem: Mapping[str, Any], at: Callable[[Path], Path], root: type[BaseModel]) -> Mistake:
+        inside, kind, value = problem["loc"], problem["type"], problem["input"]
+        path = at(inside)
+        known = path[: self.knows(path)]
         if kind == "missing":
             return Mistake(self._places[known], ".".join(map(str, path)), "missing; it has no default")
         # pydantic appends the branch of a union to the location, which no file has a line for
         field, place = ".".join(map(str, known)), self._places[known]
         if kind == "extra_forbidden":
-            return Mistake(place, field, f"unknown key{near(path[-1], fields_at(path[:-1]))}")
+            return Mistake(place, field, f"unknown key{near(path[-1], fields_at(inside[:-1], root))}")
         if kind == "value_error":
             return Mistake(place, field, str(problem["ctx"]["error"]))
         if kind == "literal_error":
             choices = re.findall(r"'(.*?)'", problem["ctx"]["expected"])
             return Mistake(place, field, f"{_shown(value)} is not one of its values{near(value, choices)}")
         if kind == "model_type":
-            keys = ", ".join(fields_at(path))
+            keys = ", ".join(fields_at(inside, root))
             return Mistake(place, field, f"{_shown(value)} should be keys and values: {keys}")
         rule = problem["msg"][0].lower() + problem["msg"][1:]
         return Mistake(place, field, f"{_shown(value)} is wrong: {rule}")
 
     def sorted_mistakes(self) -> list[str]:
         """All mistakes as `place: field: what`: those of the file by line, then the overrides' in order."""
-        ordered = sorted(self.mistakes, key=lambda mistake: mistake.place.rank)
+        ordered = sorted(dict.fromkeys(self.mistakes), key=lambda mistake: mistake.place.rank)
         return [": ".join(filter(None, (found.place.label, found.field, found.what))) for found in ordered]

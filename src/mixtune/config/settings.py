@@ -87,8 +87,9 @@ class DataSettings(Settings):
 
     With n samples in a task its share of an epoch is proportional to n ("proportional"), to 1 ("equal"), to
     n ** (1 / temperature) ("temperature"), or to `weights[task]` ("weights"). `max_length` counts tokens,
-    those of images included. At most `max_bad` unreadable samples are left out; one more is an error. `packing` puts
-    the samples of a micro-batch side by side into one row instead of padding them.
+    those of images included. `max_per_task` keeps the first so many samples of every task. At most `max_bad` unreadable
+    samples are left out; one more is an error. `packing` puts the samples of a micro-batch side by side into one row
+    instead of padding them.
     """
 
     sources: Annotated[tuple[SourceSettings, ...], AfterValidator(_not_empty)]
@@ -97,6 +98,7 @@ class DataSettings(Settings):
     weights: dict[str, NotNegative] = Field(default_factory=dict)
     max_length: Count = 1024
     packing: bool = False
+    max_per_task: Count | None = None
     max_bad: CountOrZero = 0
     dataloader_num_workers: CountOrZero = 0
     feature_cache: bool | Annotated[Text, AfterValidator(_no_switch)] = False
@@ -156,15 +158,16 @@ class TrainSettings(Settings):
     """One run: where it writes, which stage it is, and the schedule.
 
     Stage "align" trains the projector alone, after `warm_start_steps` contrastive steps without the language
-    model; stage "tune" trains the adapter, and the projector with it where `train_projector` is set. Learning
-    rates are peak values; the projector's defaults to the other. `max_steps` above 0 overrules the epochs.
+    model; stage "tune" trains the adapter and stage "full" the language model itself (its weights in float32), and the
+    projector with it where `train_projector` is set. Learning rates are peak values; the projector's defaults to the
+    other. `max_steps` above 0 overrules the epochs.
     Routing statistics are taken in one step of `routing_stats_steps`, in none if it is 0. The frozen vision tower sees
     `vision_batch_size` pictures at a time (default: all of a batch; one with data.feature_cache).
     """
 
     output_dir: Text
     learning_rate: Positive
-    stage: Literal["align", "tune"] = "tune"
+    stage: Literal["align", "tune", "full"] = "tune"
     projector_learning_rate: Positive | None = None
     lr_scheduler_type: Text = "cosine"
     warmup_ratio: Share = 0.03
@@ -190,7 +193,7 @@ class TrainSettings(Settings):
 
 
 class Recipe(Settings):
-    """One experiment: base model, data, adapter (of stage "tune", not of "align") and training run."""
+    """One experiment: base model, data, adapter (of stage "tune" alone) and training run."""
 
     model: ModelSettings
     data: DataSettings
@@ -203,6 +206,13 @@ class Recipe(Settings):
             raise ValueError("adapter: missing; train.stage 'tune' trains one (`adapter: {preset: mixlora}`)")
         if self.train.stage == "align" and self.adapter is not None:
             raise ValueError("adapter: train.stage 'align' trains the projector alone; remove this section")
+        if self.train.stage == "full" and self.adapter is not None:
+            raise ValueError("adapter: train.stage 'full' trains the language model itself; remove this section")
+        if self.train.stage == "full" and self.model.dtype != "float32":
+            raise ValueError(
+                "model.dtype: train.stage 'full' trains the base's own weights, and bfloat16 loses small updates; "
+                "write float32"
+            )
         return self
 
     @model_validator(mode="after")

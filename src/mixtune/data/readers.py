@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ FILES = (".json", ".jsonl", ".ndjson")
 def read_samples(settings: DataSettings) -> tuple[list[Sample], list[BadSample]]:
     """Read all sources in order and check every sample: its JSON, turns, placeholders, task label and images.
 
-    Returns the sound samples and, in the order of the sources, those left out. DataError when more than
-    `settings.max_bad` are unreadable (it lists them), when a source is missing, or when nothing is left of one.
+    Returns the sound samples (of every task the first `settings.max_per_task`, if that is set) and, in the order of the
+    sources, those left out. DataError when more than `settings.max_bad` are unreadable (it lists them), when a source
+    is missing, or when nothing is left of one.
     """
     samples: list[Sample] = []
     bad: list[BadSample] = []
@@ -37,7 +39,18 @@ def read_samples(settings: DataSettings) -> tuple[list[Sample], list[BadSample]]
     check_bad(bad, settings.max_bad)
     if empty:
         raise DataError("\n".join(empty))
-    return samples, bad
+    return (samples if settings.max_per_task is None else _first_of_each(samples, settings.max_per_task)), bad
+
+
+def _first_of_each(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """The first `count` samples of every task, in their order."""
+    taken: Counter[str] = Counter()
+    kept = []
+    for sample in samples:
+        taken[sample.task] += 1
+        if taken[sample.task] <= count:
+            kept.append(sample)
+    return kept
 
 
 def read_source(source: SourceSettings) -> tuple[list[Sample], list[BadSample]]:

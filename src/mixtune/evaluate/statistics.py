@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,18 @@ def wilson_interval(outcomes: Sequence[bool], confidence: float = 0.95) -> Inter
     test = binomtest(int(sum(outcomes)), len(outcomes))
     bounds = test.proportion_ci(confidence_level=confidence, method="wilson")
     return Interval(value=sum(outcomes) / len(outcomes), low=float(bounds.low), high=float(bounds.high))
+
+
+def wilson_bounds(share: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Ends of Wilson's interval for a share of `count` that need not be whole (say, answers averaged over runs).
+
+    With z the normal quantile and p the share: (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n).
+    """
+    z = float(norm.ppf(0.5 + confidence / 2.0))
+    middle = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
 def macro_interval(outcomes: Mapping[str, Sequence[bool]], confidence: float = 0.95) -> Interval:

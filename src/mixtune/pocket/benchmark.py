@@ -17,7 +17,7 @@ from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
 from mixtune.pocket.data import MANIFEST
 from mixtune.pocket.prepare import MODEL, PocketPaths, prepare_pocket
 from mixtune.training.loading import load_model
-from mixtune.training.parts import load_adapter
+from mixtune.training.whole import load_tuned
 
 BENCHMARK = "pocket"
 TEST_FILES = ("test_seen.jsonl", "test_unseen.jsonl")
@@ -27,7 +27,8 @@ class EvaluationRequest(Settings):
     """Which model (folder, hub id or "pocket") with which adapter answers
     which benchmarks ("pocket" or files of samples).
 
-    ``per_task`` keeps the first so many samples of every task; at most ``max_bad`` unreadable samples are left out.
+    ``adapter`` is the folder of a run of any stage. ``per_task`` keeps the first so many samples of every task,
+    ``tasks``, if any are named, these tasks alone; at most ``max_bad`` unreadable samples are left out.
     """
 
     model: str
@@ -35,6 +36,7 @@ class EvaluationRequest(Settings):
     adapter: Path | None = None
     per_task: int | None = None
     max_bad: int = 0
+    tasks: tuple[str, ...] = ()
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     attn_implementation: str = "sdpa"
 
@@ -51,8 +53,9 @@ def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: in
     model, processor = load_model(
         ModelSettings(name_or_path=name, dtype=request.dtype, attn_implementation=request.attn_implementation)
     )
-    asked: nn.Module = model if request.adapter is None else load_adapter(model, request.adapter)
+    asked: nn.Module = model if request.adapter is None else load_tuned(model, request.adapter)
     about = {"model": request.model, "adapter": str(request.adapter) if request.adapter else None}
+    samples = [sample for sample in samples if not request.tasks or sample.task in request.tasks]
     return evaluate(
         asked, processor, samples, EvaluateSettings(batch_size=batch_size), folder, groups=places, about=about
     )

@@ -28,6 +28,20 @@ model, processor = load_model(ModelSettings(name_or_path="{base}", dtype="{dtype
 load_projector(model, "{folder}")
 """
 
+_WHOLE = """\
+from mixtune.config import ModelSettings
+from mixtune.training.loading import load_model
+from mixtune.training.whole import load_whole
+model, processor = load_model(ModelSettings(name_or_path="{base}", dtype="{dtype}"))
+load_whole(model, "{folder}")
+"""
+# By stage: how to load, what the card calls the result, what became of the base.
+_STAGES = {
+    "tune": (_TUNED, "{preset} adapter", "the base model's weights are unchanged"),
+    "align": (_ALIGNED, "aligned projector", "the base model's other weights are unchanged"),
+    "full": (_WHOLE, "fully fine-tuned language model", "the vision tower's weights are unchanged"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
@@ -40,7 +54,7 @@ class CardFacts:
 
 
 def _metadata(recipe: Recipe, facts: CardFacts) -> str:
-    method = recipe.adapter.preset if recipe.adapter else "projector"
+    method = recipe.adapter.preset if recipe.adapter else {"align": "projector"}.get(recipe.train.stage, "full")
     tags = ["mixtune", "vision-language", f"mixtune:{method}"]
     head = {
         "base_model": recipe.model.name_or_path,
@@ -62,15 +76,13 @@ def _table(title: str, rows: Mapping[str, Any]) -> str:
 
 def write_card(folder: Path, recipe: Recipe, facts: CardFacts) -> None:
     """Write `folder/README.md`: YAML metadata, summary, how to load, tasks, parameters, metrics, the whole recipe."""
-    method = f"{recipe.adapter.preset} adapter" if recipe.adapter else "aligned projector"
-    loading = (_TUNED if recipe.adapter else _ALIGNED).format(
-        base=recipe.model.name_or_path, dtype=recipe.model.dtype, folder=folder.name
-    )
+    template, method, unchanged = _STAGES[recipe.train.stage]
+    method = method.format(preset=recipe.adapter.preset if recipe.adapter else "")
+    loading = template.format(base=recipe.model.name_or_path, dtype=recipe.model.dtype, folder=folder.name)
     parts = [
         f"---\n{_metadata(recipe, facts)}---\n",
         f"# {method} for {recipe.model.name_or_path}\n",
-        f"Trained by mixtune on {sum(facts.tasks.values()):,} samples of {len(facts.tasks)} task(s); "
-        "the base model's weights are unchanged.\n",
+        f"Trained by mixtune on {sum(facts.tasks.values()):,} samples of {len(facts.tasks)} task(s); {unchanged}.\n",
         f"## Load\n\n```python\n{loading}```\n",
         f"## Tasks\n\n{_table('task', dict(facts.tasks))}\n",
         f"## Trained parameters\n\n{_table('part', dict(facts.parameters))}\n",

@@ -25,6 +25,8 @@ FINAL_FILES = (
     "adapter_config.json",
     "projector.safetensors",
     "projector.json",
+    "weights.safetensors",
+    "weights.json",
     "README.md",
 )
 DRAFT, DOOMED = ".partial-", ".old-"

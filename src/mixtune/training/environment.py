@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import resource
+import sys
 from importlib import metadata
 
 import torch
@@ -20,6 +22,15 @@ def versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
+    return found
+
+
+def peak_memory() -> dict[str, int]:
+    """Bytes this process held at its fullest so far: `host` (resident), and `device` where there is a GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
+    found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        found["device"] = torch.cuda.max_memory_allocated()
     return found
 
 

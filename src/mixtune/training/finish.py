@@ -13,7 +13,7 @@ from typing import Any
 from mixtune.config import Recipe
 from mixtune.training import checkpoint as store
 from mixtune.training.card import CardFacts, write_card
-from mixtune.training.environment import versions
+from mixtune.training.environment import peak_memory, versions
 from mixtune.training.logfile import LOG_FILE, read_log
 from mixtune.training.setup import Prepared
 
@@ -65,6 +65,7 @@ def save_run(folder: Path, recipe: Recipe, prepared: Prepared, tasks: Sequence[s
         "base_fingerprint": prepared.fingerprint,
         "metrics": metrics,
         "parameters": prepared.parameters,
+        "peak_memory": peak_memory(),
         "tasks": counts,
         "versions": versions(),
     }

@@ -110,8 +110,8 @@ class Trained(Protocol):
         """Read them back; every tensor must be there, with its shape, and no other."""
 
 
-def _compare(path: Path, saved: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise CheckpointError naming the first tensor that is missing, unexpected or of another shape."""
+def compare_tensors(path: Path, saved: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise CheckpointError naming the first tensor of file `path` that is missing, unexpected or of another shape."""
     for name in sorted(saved.keys() | expected.keys()):
         if name not in saved:
             raise CheckpointError(f"{path}: tensor '{name}' is missing; the file is of another model or adapter")
@@ -142,7 +142,7 @@ class TunedAdapter:
         """Load the adapter bit for bit. Raises CheckpointError naming a tensor that does not fit."""
         path = Path(folder) / ADAPTER_FILE
         saved = read_tensors(path)
-        _compare(path, saved, get_peft_model_state_dict(self.model, save_embedding_layers=False))
+        compare_tensors(path, saved, get_peft_model_state_dict(self.model, save_embedding_layers=False))
         set_peft_model_state_dict(self.model, saved)
 
 
@@ -185,11 +185,11 @@ class AlignedProjector:
         if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
             raise CheckpointError(f"{path}: is damaged: its sha256 differs from that in {PROJECTOR_CARD}")
         saved = read_tensors(path)
-        _compare(path, saved, self._module.state_dict())
+        compare_tensors(path, saved, self._module.state_dict())
         self._module.load_state_dict(saved)
 
 
-def _check_base(file: Path, model: PreTrainedModel, base: str) -> None:
+def check_base(file: Path, model: PreTrainedModel, base: str) -> None:
     """Raise CheckpointError if `file` (JSON) records the fingerprint of another base than `model`."""
     card = read_json(file)
     now = base_fingerprint(model)
@@ -206,7 +206,7 @@ def load_projector(model: PreTrainedModel, folder: str | Path) -> PreTrainedMode
     Raises CheckpointError if it was aligned for another base, is damaged or does not fit.
     """
     folder = Path(folder)
-    _check_base(folder / PROJECTOR_CARD, model, str(model.name_or_path))
+    check_base(folder / PROJECTOR_CARD, model, str(model.name_or_path))
     AlignedProjector(model, "", "").load(folder)
     return model
 
@@ -220,7 +220,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path) -> PeftModel:
     if not (folder / "adapter_config.json").exists():
         raise CheckpointError(f"{folder}: holds no adapter (adapter_config.json is missing)")
     if (folder / RESULT_CARD).exists():
-        _check_base(folder / RESULT_CARD, model, str(model.name_or_path))
+        check_base(folder / RESULT_CARD, model, str(model.name_or_path))
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (ValueError, TypeError) as error:

@@ -55,7 +55,8 @@ def model_lines(recipe: Recipe, parameters: dict[str, int], frozen: int) -> list
     total = sum(parameters.values())
     model = recipe.model
     lines = [f"frozen     {model.name_or_path}: {frozen:,} parameters in {model.dtype}, vision tower in eval mode"]
-    what = f"preset {recipe.adapter.preset}" if recipe.adapter else "stage align: the projector alone"
+    alone = "the projector alone" if recipe.train.stage == "align" else "the language model itself"
+    what = f"preset {recipe.adapter.preset}" if recipe.adapter else f"stage {recipe.train.stage}: {alone}"
     lines.append(f"trained    {total:,} parameters in float32 ({total / max(frozen, 1):.2%} of the base; {what})")
     lines += [f"             {part}: {count:,}" for part, count in parameters.items() if count]
     return lines

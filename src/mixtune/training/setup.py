@@ -1,4 +1,6 @@
-"""What trains on a base model: an adapter (stage tune) or the projector (stage align), and how much that is."""
+"""What trains on a base model: an adapter (stage tune), the projector (align) or the language model (full), and how
+much that is.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,7 @@ from mixtune.training.parts import (
     saved_modules,
 )
 from mixtune.training.trainer import RoutingHooks
+from mixtune.training.whole import TunedModel, unfreeze_language_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,8 @@ def count_parameters(model: PreTrainedModel, recipe: Recipe) -> dict[str, int]:
     if recipe.adapter is not None:
         with torch.device("meta"):
             return trainable_breakdown(adapt(model, recipe))
+    if recipe.train.stage == "full":
+        return unfreeze_language_model(model, with_projector=recipe.train.train_projector)
     count = sum(weight.numel() for weight in projector(model)[1].parameters())
     return {"factors": 0, "routers": 0, "projector": count, "other": 0}
 
@@ -114,7 +119,7 @@ def prepare(model: PreTrainedModel, recipe: Recipe) -> Prepared:
     """Freeze the base, add what the recipe's stage trains and keep that in float32."""
     model.requires_grad_(False)
     name, fingerprint = recipe.model.name_or_path, base_fingerprint(model)
-    build = _prepare_align if recipe.train.stage == "align" else _prepare_tune
+    build = {"align": _prepare_align, "tune": _prepare_tune, "full": _prepare_full}[recipe.train.stage]
     trained, hooks, parameters = build(model, recipe, fingerprint)
     if recipe.train.gradient_checkpointing:
         checkpoint_activations(trained.model)
@@ -131,6 +136,11 @@ def _prepare_align(model: PreTrainedModel, recipe: Recipe, fingerprint: str):
         None,
         {"factors": 0, "routers": 0, "projector": sum(w.numel() for w in module.parameters()), "other": 0},
     )
+
+
+def _prepare_full(model: PreTrainedModel, recipe: Recipe, fingerprint: str):
+    parameters = unfreeze_language_model(model, with_projector=recipe.train.train_projector)
+    return TunedModel(model, recipe.model.name_or_path, fingerprint), None, parameters
 
 
 def _prepare_tune(model: PreTrainedModel, recipe: Recipe, fingerprint: str):

@@ -1,0 +1,129 @@
+"""What finished runs left on disk, as answers by task, seed and question."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mixtune.compare.jobs import BLIND, EVALUATION, RESULTS
+from mixtune.compare.plan import Run
+from mixtune.evaluate.store import SAMPLES, read_lines
+from mixtune.training.checkpoint import RESULT_FILE, read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A finished run: its results.json, its answers (right or wrong by question), its train_result.json or {}, the
+    accuracies of its blind control by task.
+    """
+
+    run: Run
+    results: Mapping[str, Any]
+    right: Mapping[str, Mapping[str, bool]]
+    targets: Mapping[str, str]
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    blind: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def read_finished(run: Run, way: str) -> Finished:
+    """Read a run's files; `way` ("rank", "greedy") says which answers count. A specialist's other tasks are left out.
+
+    Raises ValueError naming a file that is missing or damaged.
+    """
+    folder: Path = run.folder / EVALUATION
+    rows = [row for row in read_lines(folder / SAMPLES) if run.task in (None, row["task"])]
+    right: dict[str, dict[str, bool]] = defaultdict(dict)
+    for row in rows:
+        if row.get(f"{way}_correct") is not None:
+            right[row["task"]][row["id"]] = bool(row[f"{way}_correct"])
+    return Finished(
+        run=run,
+        results=read_json(folder / RESULTS),
+        right=right,
+        targets={row["id"]: row["target"] for row in rows},
+        trained=read_json(run.folder / RESULT_FILE) if run.trains else {},
+        blind=_blind(run.folder / BLIND / RESULTS, way) if run.blind else {},
+    )
+
+
+def _blind(path: Path, way: str) -> dict[str, dict[str, float]]:
+    tasks = read_json(path)["tasks"]
+    found = {task: row[way] for task, row in tasks.items() if row[way]}
+    return {task: {"mean": row["accuracy"], "low": row["low"], "high": row["high"]} for task, row in found.items()}
+
+
+def check_same_questions(finished: Sequence[Finished]) -> None:
+    """Raises ValueError naming two runs that were asked the same question with different right answers."""
+    seen: dict[str, tuple[str, Run]] = {}
+    for each in finished:
+        for name, target in each.targets.items():
+            before, run = seen.setdefault(name, (target, each.run))
+            if before != target:
+                raise ValueError(
+                    f"question {name!r} has the answer {before!r} in {run.folder} and {target!r} in {each.run.folder}; "
+                    "the questions changed in between: remove the older folder and run again"
+                )
+
+
+class Table:
+    """Answers of the runs of one data size: for each arm its seeds, tasks and questions.
+
+    An arm's specialists are one row; a seed counts once all specialists of it have finished. An untuned arm's one run
+    stands for every seed.
+    """
+
+    def __init__(self, finished: Sequence[Finished], expected: Mapping[str, Mapping[int, int]]):
+        self._right: dict[str, dict[int, dict[str, dict[str, bool]]]] = defaultdict(dict)
+        counts: dict[tuple[str, int], int] = defaultdict(int)
+        for each in finished:
+            key = (each.run.arm, each.run.seed)
+            counts[key] += 1
+            for task, right in each.right.items():
+                self._right[key[0]].setdefault(key[1], {}).setdefault(task, {}).update(right)
+        for (arm, seed), found in counts.items():
+            if found < expected[arm][seed]:
+                self._right[arm].pop(seed, None)
+        self._fixed = {each.run.arm for each in finished if not each.run.trains}
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms with at least one whole seed."""
+        return [arm for arm, seeds in self._right.items() if seeds]
+
+    def seeds(self, arm: str) -> list[int]:
+        """Seeds that an arm has finished."""
+        return sorted(self._right[arm])
+
+    def tasks(self, arm: str) -> list[str]:
+        """Tasks that an arm answered with all its seeds."""
+        seeds = list(self._right[arm].values())
+        return sorted(set.intersection(*(set(tasks) for tasks in seeds)))
+
+    def answers(self, arm: str, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+        """y_SQ of each of `tasks`, over the questions that all seeds answered."""
+        return {task: self._rows(arm, self.seeds(arm), task, self._asked([arm], task)) for task in tasks}
+
+    def paired(self, first: str, second: str, tasks: Sequence[str]) -> tuple[dict, dict, list[int]]:
+        """(answers of the first, of the second, seeds) over the seeds and questions that both have."""
+        pools = [set(self.seeds(arm)) for arm in (first, second) if arm not in self._fixed]
+        seeds = sorted(set.intersection(*pools)) if pools else self.seeds(first)
+        if not seeds:
+            return {}, {}, []
+        asked = {task: self._asked([first, second], task) for task in tasks}
+        mine, other = ({task: self._rows(arm, seeds, task, asked[task]) for task in tasks} for arm in (first, second))
+        return mine, other, seeds
+
+    def _asked(self, arms: Sequence[str], task: str) -> list[str]:
+        sets = [set(tasks[task]) for arm in arms for tasks in self._right[arm].values()]
+        return sorted(set.intersection(*sets))
+
+    def _rows(self, arm: str, seeds: Sequence[int], task: str, asked: Sequence[str]) -> np.ndarray:
+        found = self._right[arm]
+        only = next(iter(found))
+        rows = [found[only if arm in self._fixed else seed][task] for seed in seeds]
+        return np.array([[row[name] for name in asked] for row in rows], dtype=float)

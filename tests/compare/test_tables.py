@@ -1,0 +1,57 @@
+"""The tables: nothing cut, the same numbers in every form."""
+
+import csv
+import io
+
+from rich.console import Console
+
+from mixtune.compare.tables import Grid, grids, per_cent, show, to_csv, to_markdown
+
+
+def test_numbers_are_in_per_cent_with_their_interval():
+    entry = {"mean": 0.6234, "low": 0.5, "high": 0.7}
+    assert per_cent(entry) == "62.3 (50.0–70.0)" and per_cent(None) == "–"
+    assert per_cent({"mean": -0.1, "low": -0.2, "high": 0.05}, sign=True) == "-10.0 (-20.0 to +5.0)"
+
+
+def test_a_narrow_console_cuts_nothing():
+    console = Console(width=20, file=io.StringIO())
+    Grid(title="t", header=["a" * 30, "b"], rows=[["x", "y" * 30]]).show(console)
+    assert "a" * 30 in console.file.getvalue() and "y" * 30 in console.file.getvalue()
+
+
+def test_every_arm_and_task_is_shown(finished):
+    console = Console(width=80, file=io.StringIO())
+    show(console, finished[-1].result)
+    text = console.file.getvalue()
+    for words in (
+        "mixlora",
+        "specialists",
+        "colour",
+        "yesno",
+        "chance",
+        "p Holm",
+        "minus specialists",
+        "paper: LLaVA_Align",
+    ):
+        assert words in text, words
+    assert "…" not in text
+
+
+def test_markdown_has_every_table_and_how_it_was_made(finished):
+    result = finished[-1].result
+    text = to_markdown(result)
+    for grid in grids(result):
+        assert f"**{grid.title}**" in text and f"| {' | '.join(grid.rows[0])} |" in text
+    assert "- p_seeds: " in text and "Every arm takes 3" in text
+
+
+def test_csv_repeats_the_numbers(finished):
+    result = finished[-1].result
+    rows = list(csv.DictReader(io.StringIO(to_csv(result))))
+    arms = result["results"][0]["arms"]
+    assert len(rows) == sum(len(arm["tasks"]) + len(arm["splits"]) for arm in arms.values())
+    for row in rows:
+        known = arms[row["arm"]]["tasks"].get(row["task"]) or arms[row["arm"]]["splits"][row["split"]]
+        assert abs(float(row["mean"]) - known["mean"]) < 1e-6
+        assert (row["minus_baseline_mean"] == "") == (row["arm"] == "lora")
