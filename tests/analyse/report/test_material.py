@@ -34,6 +34,12 @@ def test_a_comparison_below_is_taken_if_it_is_the_only_one(tmp_path) -> None:
     assert find_material(tmp_path, ReportSettings()).comparison.folder == tmp_path
 
 
+def test_the_comparison_of_two_evaluations_is_not_one_of_methods(tmp_path) -> None:
+    folder = fake_run(tmp_path / "run", USUAL)
+    (folder / "lora" / "evaluation" / "comparison.json").write_text('{"against": "other"}')
+    assert find_material(folder, ReportSettings()).comparison is None
+
+
 @pytest.mark.parametrize("name", ["comparison", "interference", "routing"])
 def test_a_file_that_is_broken_or_of_another_format_is_named(name, tmp_path) -> None:
     path = tmp_path / f"{name}.json"

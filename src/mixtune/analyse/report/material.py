@@ -47,6 +47,8 @@ def find_material(folder: Path, settings: ReportSettings) -> Material:
     """
     runs = run_folders(folder)
     paths = {name: sorted(folder.rglob(name)) for name in FORMATS}
+    # A file of that name beside the results of an evaluation is two evaluations' (`mixtune evaluate --against`).
+    paths[COMPARISON] = [path for path in paths[COMPARISON] if not (path.parent / RESULTS).exists()]
     if not runs and not any(paths.values()):
         raise ValueError(
             f"{folder}: no */{EVALUATION}/{RESULTS}, {COMPARISON}, {INTERFERENCE} or {ROUTING} in it; "
