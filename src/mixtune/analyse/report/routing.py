@@ -47,8 +47,8 @@ def routing_answer(content: Mapping[str, Any], label: str = "") -> list[Said]:
         Said(
             "Routers",
             f"What the {row['neighbours']} nearest prompts chose tells the task of "
-            f"{percent(row['trained']['accuracy'])} of the prompts of {whose} with the trained router{about}, of "
-            f"{percent(row['untrained']['accuracy'])} with an untrained one (difference {points(difference['value'])} "
+            f"{percent(row['trained']['accuracy'])} of the prompts of {whose} with the trained routers{about}, of "
+            f"{percent(row['untrained']['accuracy'])} with untrained ones (difference {points(difference['value'])} "
             f"points, 95 % interval {interval(difference)}; guessing {percent(row['chance'])}): {ends[said]}.",
         )
     ]

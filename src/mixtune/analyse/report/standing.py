@@ -72,7 +72,7 @@ def _differences(axis: Axes, compared: Compared, split: str) -> None:
     gaps: dict[int, Mapping[str, Any]] = {}
     for height, name in enumerate(compared.last["arms"]):
         gap = compared.difference(name, split)
-        if gap is None:
+        if gap is None or compared.facts[name]["kind"] == "untuned":
             continue
         gaps[height], colour = gap, colour_of(compared.styles[name])
         axis.plot([100 * gap["low"], 100 * gap["high"]], [height, height], color=colour, linewidth=1.8, zorder=3)

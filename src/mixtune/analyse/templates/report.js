@@ -66,7 +66,7 @@ function fit(name) {
   for (const axis of [layout.xaxis, layout.yaxis]) axis.tickfont = { size: 10 };
   if (layout.yaxis.title) layout.yaxis.title.text = "";
   if ((data[0].x || []).length > 26) { // names would touch each other
-    layout.xaxis.showticklabels = false;
+    Object.assign(layout.xaxis, { showticklabels: false, ticks: "" });
     layout.xaxis.title = { text: "columns in the order of the rows" };
   }
 }
