@@ -27,11 +27,15 @@ def words(found: Compared) -> dict[str, str]:
 
 def test_a_decided_loss_and_a_decided_win() -> None:
     said = words(compared())
-    assert said[""].startswith("Training the tasks together costs lora 4.5 points (95 % interval 3.5 to 5.5) against")
+    assert said[""].startswith(
+        "lora, trained on all tasks at once, is 4.5 points (95 % interval 3.5 to 5.5) behind spec"
+    )
     assert said[""].endswith("; mixlora is 3.1 points (95 % interval 2.1 to 4.1) ahead of lora on seen tasks.")
     together = said["Alone or together"]
-    assert "costs accuracy: lora answers 62.0 % right, the specialists 66.5 % (lora minus specialists −4.5" in together
-    assert "p < 0.001 after Holm's correction, 3 seeds), a loss beyond the noise." in together
+    assert together.startswith(
+        "Trained on 21 seen tasks at once, lora is behind the specialists by more than the noise: 62.0 % right against "
+        "66.5 % (−4.5 points, 95 % interval −5.5 to −3.5, p < 0.001 after Holm's correction, 3 seeds)."
+    )
     assert "Against them, mixlora stands at −1.4 points" in together and together.endswith("still behind.")
     assert "mixlora is ahead of lora by more than the noise: +3.1 points" in said["Mixtures, seen tasks"]
     assert "mixlora is no further from lora than the noise: +0.4 points" in said["Mixtures, unseen tasks"]
@@ -39,19 +43,19 @@ def test_a_decided_loss_and_a_decided_win() -> None:
 
 def test_a_decided_gain_from_training_together() -> None:
     said = words(compared({**FEW, "specialists": (-0.05, None)}))
-    assert "gains lora 5.0 points" in said[""]
-    assert "gains accuracy" in said["Alone or together"] and "a gain beyond the noise." in said["Alone or together"]
+    assert "is 5.0 points (95 % interval 4.0 to 6.0) ahead of specialists" in said[""]
+    assert "lora is ahead of the specialists by more than the noise" in said["Alone or together"]
     assert "Against them" not in said["Alone or together"]
 
 
 def test_a_tie_is_called_noise_and_evidence_of_nothing() -> None:
     said = words(compared({**FEW, "specialists": (0.002, None), "mixlora": (0.001, 0.001)}))
     assert said[""] == (
-        "Training the tasks together or one by one makes no decided difference; "
+        "lora, trained on all tasks at once, and specialists differ by no more than noise; "
         "mixlora and lora differ on seen tasks by no more than noise."
     )
     assert said["Alone or together"].endswith("a tie on a natural mix is evidence of nothing.")
-    assert "costs" not in " ".join(said.values()) and "ahead" not in " ".join(said.values())
+    assert "behind" not in " ".join(said.values()) and "ahead" not in " ".join(said.values())
 
 
 def test_an_interval_without_zero_is_not_enough() -> None:
@@ -91,6 +95,11 @@ def test_one_seed_is_said_wherever_a_difference_is() -> None:
         assert "one seed" in said[topic], topic
     assert any(text.startswith("One seed:") for text in caveats(found))
     assert any(text.startswith("3 seeds an arm") for text in caveats(compared()))
+    uneven = compared()
+    uneven.last["arms"]["mixlora"]["seeds"] = [0]
+    uneven.last["differences"]["mixlora"]["splits"]["seen"]["by_seed"] = [0.03]
+    assert any(text.startswith("1 to 3 seeds an arm") for text in caveats(uneven))
+    assert words(uneven)[""].endswith("(one seed).") and "one seed" in words(uneven)["Mixtures, seen tasks"]
 
 
 @pytest.mark.parametrize(
@@ -119,5 +128,6 @@ def test_what_limits_the_answer_is_listed() -> None:
     found.content["runs"][0]["done"] = False
     told = " ".join(caveats(found))
     assert "Every arm takes 400 optimizer steps" in told
+    assert "A specialist spends all its steps on one task" in told
     assert f"1 of {len(found.content['runs'])} runs have not finished" in told
     assert "edge of its grid for mixlora:" in told

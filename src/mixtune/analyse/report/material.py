@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Material:
     interference: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     routing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def usage(self) -> Usage | None:
         """Routing of the first evaluated mixture, tasks by domain and name: seen ones beside their unseen kin."""
         path = next((run.usage for run in self.runs if run.usage), None)

@@ -33,14 +33,15 @@ def headline(compared: Compared) -> str:
     if gap is None:
         parts.append("what training the tasks together costs was not measured")
     elif verdict(gap) == "undecided":
-        parts.append("training the tasks together or one by one makes no decided difference")
+        parts.append(f"{base}, trained on all tasks at once, and specialists differ by no more than noise")
     else:
-        word = "costs" if gap["mean"] < 0 else "gains"
-        parts.append(f"training the tasks together {word} {base} {_size(gap)} against specialists")
+        side = "behind" if gap["mean"] < 0 else "ahead of"
+        parts.append(f"{base}, trained on all tasks at once, is {_size(gap)} {side} specialists")
     parts.append(_mixture_headline(compared))
     text = "; ".join(parts)
-    few = " (one seed)" if _seeds(compared) == 1 else ""
-    return f"{text[:1].upper()}{text[1:]}{few}."
+    told = [*([gap] if gap else []), *_gaps(compared, _first_split(compared)).values()]
+    few = " (one seed)" if any(len(each["by_seed"]) == 1 for each in told) else ""
+    return f"{text}{few}." if text.startswith(base) else f"{text[:1].upper()}{text[1:]}{few}."
 
 
 def _mixture_headline(compared: Compared) -> str:
@@ -70,15 +71,17 @@ def together_sentence(compared: Compared) -> str:
         return (
             f"What training the tasks together costs is not known: {base} has not finished on the specialists' tasks."
         )
-    starts = {"behind": "costs accuracy", "ahead": "gains accuracy", "undecided": "makes no decided difference"}
-    ends = {"behind": "a loss beyond the noise", "ahead": "a gain beyond the noise", "undecided": "within the noise"}
-    said = verdict(gap)
-    facts = f"{base} minus specialists {points(gap['mean'])} points, {_doubt(gap)}"
+    words = {
+        "behind": "is behind the specialists by more than the noise",
+        "ahead": "is ahead of the specialists by more than the noise",
+        "undecided": "is no further from the specialists than the noise",
+    }
+    said, facts = verdict(gap), f"{points(gap['mean'])} points, {_doubt(gap)}"
     means = [_mean(compared, name, "seen", gap["tasks"]) for name in (base, special)]
     if None not in means:
-        facts = f"{base} answers {percent(means[0])} right, the specialists {percent(means[1])} ({facts})"
+        facts = f"{percent(means[0])} right against {percent(means[1])} ({facts})"
     tie = "" if said != "undecided" else " Undecided is not equal, and a tie on a natural mix is evidence of nothing."
-    return f"Training {plural(gap['tasks'], 'seen task')} together {starts[said]}: {facts}, {ends[said]}.{tie}"
+    return f"Trained on {plural(gap['tasks'], 'seen task')} at once, {base} {words[said]}: {facts}.{tie}"
 
 
 def mixture_sentence(compared: Compared, split: str) -> str:
@@ -128,7 +131,7 @@ def size_sentence(compared: Compared) -> str:
     start = f"{best} trains {sizes[best] / sizes[base]:.1f} times as many parameters as {base}"
     peers = [
         name for name, arm in compared.facts.items()
-        if arm["kind"] == "joint" and name not in (base, *compared.mixtures) and arm["stage"] == "tune"
+        if arm["kind"] == "joint" and name not in (base, *compared.mixtures) and arm["preset"]
         and abs(sizes[name] / sizes[best] - 1) <= NEAR
     ]  # fmt: skip
     gaps = {name: compared.difference(name, _first_split(compared)) for name in peers}
@@ -183,12 +186,6 @@ def _first_split(compared: Compared) -> str:
     return next((split for split in SPLITS if split in splits), SPLITS[0])
 
 
-def _seeds(compared: Compared) -> int:
-    """The most seeds that any trained arm has finished."""
-    arms = compared.last["arms"]
-    return max((len(arms[name]["seeds"]) for name in arms if compared.facts[name]["kind"] != "untuned"), default=0)
-
-
 def _mean(compared: Compared, arm: str, split: str, tasks: int) -> float | None:
     """An arm's mean, if it is over as many tasks as the difference that it is printed beside."""
     found = compared.last["arms"].get(arm, {}).get("splits", {}).get(split)
@@ -222,14 +219,25 @@ def _all(number: int) -> str:
 def caveats(compared: Compared) -> Sequence[str]:
     """What a reader must know before believing the answer."""
     content, found = compared.content, list(compared.content["matched"][:1])
-    seeds, runs = _seeds(compared), content["runs"]
-    if seeds == 1:
+    runs, arms = content["runs"], compared.last["arms"]
+    seeds = sorted({len(arm["seeds"]) for name, arm in arms.items() if compared.facts[name]["kind"] != "untuned"})
+    if seeds == [1]:
         found.append("One seed: the intervals are about the questions alone, and another seed would move every number.")
     elif seeds:
-        found.append(f"{plural(seeds, 'seed')} an arm; intervals join other seeds and other questions of these tasks.")
+        some = plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+        found.append(f"{some} an arm; intervals join other seeds and other questions of these tasks.")
     if not any("blind" in arm for arm in compared.last["arms"].values()):
         found.append(
             "No blind control (shuffled pictures) was run: how much of a score needs the picture is not known."
+        )
+    share = compared.facts[compared.specialists]["specialist_steps"] if compared.specialists else None
+    if share == "matched":
+        found.append(
+            "A specialist spends all its steps on one task, so it saw that task more often than the joint run did."
+        )
+    elif share == "share":
+        found.append(
+            "A specialist takes its task's share of the steps, so it saw that task as often as the joint run did."
         )
     missing = sum(not row["done"] for row in runs)
     if missing:
