@@ -19,7 +19,7 @@ from mixtune.config import load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("train", "evaluate", "report", "analyse", "compare", "check", "convert", "demo", "env", "pocket")
+COMMANDS = ("train", "evaluate", "report", "compare", "analyse", "check", "convert", "demo", "env", "pocket")
 
 
 def shown(*words: str) -> str:

@@ -34,7 +34,8 @@ def test_interference_of_a_fresh_adapter(saved_model, tiny_samples, tmp_path) ->
     assert groups["A", "all"]["undecided"] == tasks, "while B is zero nothing pulls at A"
     assert groups["A", "all"]["score"]["value"][0][1] is None
     assert groups["B", "all"]["score"]["value"][0][1] is not None
-    assert all((out / f"interference.{kind}").exists() for kind in ("png", "html"))
+    assert (out / "interference.png").exists()
+    assert "LoRA B: deep (layer 1)" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_routing_of_a_fresh_adapter(saved_model, tiny_samples, tmp_path) -> None:
@@ -56,7 +57,8 @@ def test_routing_of_a_fresh_adapter(saved_model, tiny_samples, tmp_path) -> None
     assert "untrained" in done.output and "task information" in done.output
     written = json.loads((out / "routing.json").read_text(encoding="utf-8"))
     assert (written["format"], written["routes"], written["samples"]) == (run.FORMAT, "tokens", 12)
-    assert all((out / name).exists() for name in ("routing.png", "routing.html", "selections.safetensors"))
+    assert all((out / name).exists() for name in ("routing.png", "selections.safetensors"))
+    assert "untrained (control)" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_mistakes_are_told_without_a_traceback(saved_model, tiny_samples) -> None:

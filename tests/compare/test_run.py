@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 from compare.comparisons import InProcess, comparison, run
+from html_page import Page
+from mixtune.analyse import write_report
 from mixtune.compare import PlanError
 
 
@@ -15,6 +17,17 @@ def test_what_was_written_is_what_was_returned(finished):
     assert json.loads((root / "out" / "comparison.json").read_text()) == json.loads(json.dumps(ended.result))
     for name in ("comparison.csv", "comparison.md"):
         assert (root / "out" / name).read_text()
+
+
+def test_a_finished_comparison_has_a_report(finished, tmp_path):
+    root, _, _, ended = finished
+    page = write_report(root / "out", tmp_path / "report.html")
+    numbers, found = json.loads(page.with_suffix(".json").read_text()), Page(page.read_text(encoding="utf-8"))
+    assert numbers["comparison"] == json.loads(json.dumps(ended.result))
+    assert {"alone", "arms", "tasks", "learning", "samples", "costs", "published", "settings"} <= found.ids
+    curves = {(trace["name"], trace["meta"]["choice"]) for trace in found.json("figures")["arm-curves"]["data"]}
+    assert {(arm, "all tasks") for arm in ("lora", "mixlora", "specialists")} <= curves
+    assert "search" not in found.ids and "2 seeds an arm" in " ".join(numbers["scale"])
 
 
 def test_every_run_has_its_own_folder(finished):

@@ -45,14 +45,20 @@ class Run:
         return self.results["tasks"]
 
 
-def find_runs(run_dir: str | Path) -> dict[str, RunFolders]:
+def run_folders(run_dir: str | Path) -> dict[str, RunFolders]:
     """The models of a run folder: each sub-folder with ``evaluation/results.json`` is one, named after the folder; it
-    was tuned if ``train_log.jsonl`` lies beside ``evaluation``. Raises ValueError if there is none.
+    was tuned if ``train_log.jsonl`` lies beside ``evaluation``.
     """
     folders = {}
     for path in sorted(Path(run_dir).glob(f"*/{EVALUATION}/{RESULTS}")):
         home = path.parent.parent
         folders[home.name] = RunFolders(evaluation=path.parent, training=home if (home / LOG).exists() else None)
+    return folders
+
+
+def find_runs(run_dir: str | Path) -> dict[str, RunFolders]:
+    """`run_folders`, of which there must be one. Raises ValueError if there is none."""
+    folders = run_folders(run_dir)
     if not folders:
         raise ValueError(f"{run_dir}: no */{EVALUATION}/{RESULTS} in it; evaluate at least one model first")
     return folders

@@ -4,7 +4,7 @@ from mixtune.cli.base import app
 
 # Importing a group registers its commands, in the order that --help lists them.
 # isort: off
-from mixtune.cli import running, answering, analysing, comparing, checking, converting, pocket
+from mixtune.cli import running, answering, comparing, analysing, checking, converting, pocket
 # isort: on
 
 __all__ = ["analysing", "answering", "app", "checking", "comparing", "converting", "pocket", "running"]

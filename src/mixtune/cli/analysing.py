@@ -23,7 +23,7 @@ Examples:
     --layers deep --linears down_proj --blocks 4 --lookahead 0.01 --dtype float32     (the exact form)
 
 One half of each task's samples gives directions, the other is measured against them. Writes interference.json (scores
-with bootstrap intervals, cosines, Gramians; docs/analyse.md says what each is), interference.png and interference.html.
+with bootstrap intervals, cosines, Gramians; docs/analyse.md says what each is), interference.png and report.html.
 Costs about one training epoch over the same samples. An interrupted analysis goes on where it stopped.
 """
 
@@ -36,7 +36,7 @@ Examples:
     mixtune analyse routing my-model -a runs/mine --data mine.jsonl --unseen other-tasks.jsonl
 
 Writes routing.json (usage, entropy, dead share, overlap, purity, maps; docs/analyse.md says what each is), routing.png,
-routing.html and selections.safetensors. Groups by task show up under untrained routers too: look at the control.
+report.html and selections.safetensors. Groups by task show up under untrained routers too: look at the control.
 """
 
 analyse = typer.Typer(
@@ -109,7 +109,7 @@ def interference_command(
         )
         path = analyse_interference(request, settings, _folder(out, adapter, model, "interference"), typer.echo)
         print_interference(path)
-        typer.echo(f"written to {path.parent}")
+        typer.echo(f"written to {path.parent}, with a page of it: {_page(path, 'Do the tasks fight?')}")
 
 
 def _request(model: str, data: list[str], unseen: list[str] | None, tasks: str, **given: Any) -> Any:
@@ -127,6 +127,14 @@ def _folder(out: Path | None, adapter: Path | None, model: str, name: str) -> Pa
     folder = out or (adapter or Path("runs") / Path(model).name) / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _page(path: Path, title: str) -> Path:
+    """The report of an analysis' folder."""
+    from mixtune.analyse import ReportSettings, write_report
+
+    settings = ReportSettings(title=title, command=f"mixtune report {path.parent}")
+    return write_report(path.parent, path.parent / "report.html", settings)
 
 
 def _set_threads(count: int | None) -> None:
@@ -182,4 +190,4 @@ def routing_command(
         )
         path = analyse_routing(request, settings, _folder(out, adapter, model, "routing"))
         print_routing(path)
-        typer.echo(f"written to {path.parent}")
+        typer.echo(f"written to {path.parent}, with a page of it: {_page(path, 'What do the routers choose?')}")

@@ -37,11 +37,18 @@ Writes results.json (every number with its interval) and samples.jsonl (every qu
 against.json. An interrupted evaluation goes on where it stopped; a folder that holds another one is an error.
 """
 
-REPORT_HELP = """Write one self-contained page about all evaluated models of a run folder, with its JSON and PNG.
+REPORT_HELP = """Write one self-contained page about whatever lies in a folder, its numbers as JSON, and pictures.
 
-Example:
+Examples:
 
-    mixtune report runs/demo          (reads runs/demo/*/evaluation, writes runs/demo/report.html)
+    mixtune report runs/demo                   (evaluated models: runs/demo/*/evaluation)
+
+    mixtune report runs/compare                (a comparison, and analyses of its runs)
+
+    mixtune report runs/demo/lora/interference --out interference-page.html
+
+A section appears for everything that is found: evaluations of single models, comparison.json, and interference.json and
+routing.json anywhere below the folder. docs/report.md says how to read each.
 """
 
 
@@ -124,7 +131,7 @@ def evaluate_command(
 
 @app.command("report", help=REPORT_HELP)
 def report_command(
-    runs: Annotated[Path, typer.Argument(help="Folder that holds MODEL/evaluation folders.")],
+    runs: Annotated[Path, typer.Argument(help="Folder of evaluated models, a comparison, or analyses.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default RUNS/report.html.")] = None,
     way: Annotated[
         Way, typer.Option(help="Which answers count; rows without options have greedy ones only.")

@@ -30,7 +30,8 @@ Examples:
     mixtune compare mine.yaml --ray auto     (on a Ray cluster whose machines share the folder)
 
 Every run is a process of its own with its own folder, OUT/ARM/seed-N. The same command given again goes on where it
-stopped and repeats nothing; new arms and seeds are added to what is there. Writes comparison.json, .csv and .md.
+stopped and repeats nothing; new arms and seeds are added to what is there. Writes comparison.json, .csv, .md and
+report.html.
 Exit status 1: a run failed (the others are finished and judged); 2: the comparison cannot be run.
 """
 
@@ -56,6 +57,15 @@ def sigterm_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _page(folder: Path) -> Path:
+    """The report of a comparison's folder."""
+    from mixtune.analyse import ReportSettings, write_report
+
+    title = "Do the tasks fight, and does a mixture help?"
+    settings = ReportSettings(title=title, command=f"mixtune report {folder}")
+    return write_report(folder, folder / "report.html", settings)
 
 
 @app.command("compare", help=COMPARE_HELP)
@@ -92,5 +102,7 @@ def compare_command(
         with sigterm_as_interrupt():
             ended = made.run()
         show_ended(ended, Console(), typer.echo)
+        if any(entry["arms"] for entry in ended.result["results"]):
+            typer.echo(f"the report is {_page(folder)}")
     if ended.failed:
         raise typer.Exit(1)

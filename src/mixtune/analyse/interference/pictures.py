@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
@@ -15,25 +14,19 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mixtune.analyse.interference.results import verdict
-from mixtune.analyse.palette import DIVERGING, SILENT
-from mixtune.analyse.poster import FAINT, INK, PAPER, SOFT
-from mixtune.config import write_atomic
+from mixtune.analyse.palette import DIVERGING, FAINT, INK, PAPER, SILENT, SOFT
+from mixtune.analyse.still import save_figure
 
-PNG, HTML = "interference.png", "interference.html"
+PNG = "interference.png"
 PANELS = 3  # layers shown in the PNG
 CELL, LABELS = 0.235, 1.9  # inches: one cell, the tasks' names
 SHARE = 0.95  # of the cells lie within the colours' range; the rest are drawn in the outermost colour
 DECIDED = ("helps", "hurts")
 
 
-def write_pictures(content: dict[str, Any], out: Path) -> tuple[Path, Path]:
-    """Write the PNG (A and B of up to three layers) and the HTML (every group, chosen from a menu) into `out`."""
-    png, html = out / PNG, out / HTML
-    partial = png.with_name(f".{png.name}.partial")
-    poster(content).savefig(partial, format="png")
-    partial.replace(png)
-    write_atomic(html, page(content).to_html(include_plotlyjs=True, full_html=True, config={"responsive": True}))
-    return png, html
+def write_picture(content: dict[str, Any], out: Path) -> Path:
+    """Write A and B of up to three layers as one PNG into `out`."""
+    return save_figure(poster(content), out / PNG)
 
 
 def shown_depths(groups: Sequence[dict[str, Any]]) -> list[str]:
@@ -71,7 +64,9 @@ def poster(content: dict[str, Any]) -> Figure:
     for group in shown:
         axis = axes["AB".index(group["side"])][depths.index(group["name"])]
         image = _panel(axis, group, tasks, limit)
-        axis.set_title(f"LoRA {group['side']}, {_place(group)}", loc="left", fontsize=10, color=INK, fontweight="bold")
+        axis.set_title(
+            f"LoRA {group['side']}, {place_name(group)}", loc="left", fontsize=10, color=INK, fontweight="bold"
+        )
     for axis in axes[:, 0]:
         axis.set_ylabel("task that is helped or hurt …", fontsize=9, color=SOFT)
     for axis in axes[-1]:
@@ -91,7 +86,8 @@ def poster(content: dict[str, Any]) -> Figure:
     return figure
 
 
-def _place(group: dict[str, Any]) -> str:
+def place_name(group: Mapping[str, Any]) -> str:
+    """Where a group lies: "deep (layer 25)", "layer 5"."""
     numbers = ", ".join(map(str, group["layers"]))
     return group["name"] if group["name"].startswith("layer") else f"{group['name']} (layer {numbers})"
 
@@ -115,57 +111,3 @@ def _panel(axis: Axes, group: dict[str, Any], tasks: Sequence[str], limit: float
     for spine in axis.spines.values():
         spine.set_visible(False)
     return image
-
-
-def page(content: dict[str, Any]) -> go.Figure:
-    """The interactive picture: a menu of groups; every cell tells its number, interval and verdict."""
-    tasks = [task["name"] for task in content["tasks"]]
-    groups = content["groups"]
-    limit = colour_limit([group for group in groups if group["kind"] == "depth"], tasks)
-    figure = go.Figure([_trace(group, tasks, limit, visible=number == 0) for number, group in enumerate(groups)])
-    buttons = [
-        {
-            "label": f"LoRA {group['side']}: {_place(group) if group['kind'] == 'depth' else group['name']}",
-            "method": "restyle",
-            "args": ["visible", [other is group for other in groups]],
-        }
-        for group in groups
-    ]
-    figure.update_layout(
-        template="plotly_white",
-        title={"text": "Does learning one task help another?  (dot: told from zero; grey: says nothing)", "x": 0.01},
-        height=max(460, 240 + 22 * len(tasks)),
-        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}],
-        xaxis={"title": {"text": "… by a step on this task"}, "tickangle": -60, "automargin": True, "showgrid": False},
-        yaxis={
-            "title": {"text": "task that is helped or hurt …"},
-            "autorange": "reversed",
-            "automargin": True,
-            "showgrid": False,
-        },
-        plot_bgcolor=SILENT,
-        margin={"t": 110},
-    )
-    return figure
-
-
-def _trace(group: dict[str, Any], tasks: Sequence[str], limit: float, *, visible: bool) -> go.Heatmap:
-    values = shown_values(group, tasks)
-    sure = [["●" if verdict(group, tasks, i, j) in DECIDED and i != j else "" for j in range(len(tasks))]
-            for i in range(len(tasks))]  # fmt: skip
-    texts = [[_text(group, tasks, i, j) for j in range(len(tasks))] for i in range(len(tasks))]
-    return go.Heatmap(
-        z=[[None if np.isnan(value) else float(value) for value in row] for row in values],
-        x=list(tasks), y=list(tasks), zmin=-limit, zmax=limit, visible=visible,
-        colorscale=[[place / (len(DIVERGING) - 1), colour] for place, colour in enumerate(DIVERGING)],
-        text=sure, texttemplate="%{text}", textfont={"size": 8}, customdata=texts,
-        hovertemplate="%{customdata}<extra></extra>", hoverongaps=True, xgap=1, ygap=1,
-        colorbar={"title": {"text": "helps (red)<br>hurts (blue)"}},
-    )  # fmt: skip
-
-
-def _text(group: dict[str, Any], tasks: Sequence[str], i: int, j: int) -> str:
-    ends = [group["score"][end][i][j] for end in ("value", "low", "high")]
-    told = "undefined" if None in ends else f"{ends[0]:+.3g} ({ends[1]:+.3g} to {ends[2]:+.3g})"
-    said = "by definition" if i == j else verdict(group, tasks, i, j)
-    return f"{tasks[j]} on {tasks[i]}<br>{told}<br>{said}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from mixtune.analyse.interference.banks import AdaptedLinear, adapted_linears, choose, chosen_depths
 from mixtune.analyse.interference.measuring import Measurer
-from mixtune.analyse.interference.pictures import write_pictures
+from mixtune.analyse.interference.pictures import write_picture
 from mixtune.analyse.interference.planning import Plan, fingerprint, make_plan
 from mixtune.analyse.interference.results import FILE, FORMAT, groups_and_banks, summaries
 from mixtune.analyse.interference.settings import InterferenceSettings
@@ -25,7 +25,7 @@ from mixtune.training.parts import RESULT_CARD
 def analyse_interference(
     request: AnalysisRequest, settings: InterferenceSettings, out: Path, say: Callable[[str], None] = print
 ) -> Path:
-    """Measure, and write interference.json, .png and .html into `out`; returns the JSON's path.
+    """Measure, and write interference.json and .png into `out`; returns the JSON's path.
 
     An interrupted analysis goes on where it stopped. Raises ValueError naming the model, adapter, layer, linear, task,
     file or sample that does not fit.
@@ -35,7 +35,7 @@ def analyse_interference(
     cost = cost_ratio(request.adapter, found["seconds"], found["samples"])
     content = {"format": FORMAT, **request.describe(), **surroundings(), "cost_ratio": cost, **found}
     write_atomic(out / FILE, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
-    write_pictures(content, out)
+    write_picture(content, out)
     return out / FILE
 
 

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from plotly.subplots import make_subplots
 
-from mixtune.analyse.palette import LIGHT
-from mixtune.analyse.poster import FAINT, INK, PAPER, SOFT
-from mixtune.config import write_atomic
+from mixtune.analyse.palette import FAINT, INK, LIGHT, PAPER, SOFT
+from mixtune.analyse.still import save_figure
 
-PNG, HTML = "routing.png", "routing.html"
+PNG = "routing.png"
 COLOURS = (*LIGHT, "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito; a domain with more tasks goes through the shapes
 SEEN, UNSEEN = ("o", "s", "D", "P"), ("^", "v", "<", ">")
 TITLES = {"trained": "trained router", "untrained": "untrained router (control)"}
 
 
-def write_pictures(content: dict[str, Any], out: Path) -> tuple[Path, Path]:
-    """Write the PNG (all layers: a row of maps a domain, and the purities) and the HTML (every map, from a menu)."""
-    png, html = out / PNG, out / HTML
-    partial = png.with_name(f".{png.name}.partial")
-    poster(content).savefig(partial, format="png")
-    partial.replace(png)
-    write_atomic(html, page(content).to_html(include_plotlyjs=True, full_html=True, config={"responsive": True}))
-    return png, html
+def write_picture(content: dict[str, Any], out: Path) -> Path:
+    """Write a row of maps a domain (all layers) and the purities as one PNG into `out`."""
+    return save_figure(poster(content), out / PNG)
 
 
-def marks(tasks: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+def marks(tasks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(colour, marker) of each task: apart within its domain, closed shapes for seen tasks, triangles for unseen."""
     counts: dict[tuple[str, str], int] = {}
     found = []
@@ -124,42 +116,3 @@ def _purities(axis: Axes, content: dict[str, Any]) -> None:
     axis.legend(
         loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8, labelcolor=INK, borderaxespad=0
     )
-
-
-def page(content: dict[str, Any]) -> go.Figure:
-    """The interactive picture: a menu of layers, the trained router on the left, the untrained on the right."""
-    names = list(dict.fromkeys(each["name"] for each in content["maps"]))
-    figure = make_subplots(rows=1, cols=2, subplot_titles=list(TITLES.values()), horizontal_spacing=0.03)
-    tasks_N, owners = np.array(content["points"]["task"]), []
-    domains = list(dict.fromkeys(task["domain"] for task in content["tasks"]))
-    for found in content["maps"]:
-        for number, task in enumerate(content["tasks"]):
-            mine = np.flatnonzero(tasks_N == number)
-            owners.append(found["name"])
-            figure.add_trace(
-                go.Scatter(
-                    x=[found["x"][n] for n in mine], y=[found["y"][n] for n in mine], mode="markers",
-                    name=task["name"], legendgroup=task["name"], visible=found["name"] == names[0],
-                    showlegend=found["router"] == "trained",
-                    text=[content["points"]["id"][n] for n in mine],
-                    hovertemplate=f"{task['name']} ({task['split']})<br>%{{text}}<extra></extra>",
-                    marker={
-                        "size": 7, "color": COLOURS[domains.index(task["domain"]) % len(COLOURS)],
-                        "symbol": "triangle-up-open" if task["split"] == "unseen" else "circle",
-                    },
-                ),
-                row=1, col=1 + list(TITLES).index(found["router"]),
-            )  # fmt: skip
-    buttons = [
-        {"label": f"layers: {name}", "method": "restyle", "args": ["visible", [owner == name for owner in owners]]}
-        for name in names
-    ]
-    for update in (figure.update_xaxes, figure.update_yaxes):
-        update(showticklabels=False, showgrid=False, zeroline=False, showline=True, mirror=True, linecolor=FAINT)
-    figure.update_layout(
-        template="plotly_white",
-        title={"text": "Do routers tell tasks apart?  (colour: domain; triangle: unseen task)", "x": 0.01, "y": 0.98},
-        height=760, margin={"t": 130},
-        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.06, "yanchor": "bottom"}],
-    )  # fmt: skip
-    return figure

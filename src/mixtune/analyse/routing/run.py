@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from mixtune.analyse.routing import measures
 from mixtune.analyse.routing.maps import tsne
-from mixtune.analyse.routing.pictures import write_pictures
+from mixtune.analyse.routing.pictures import write_picture
 from mixtune.analyse.routing.recording import Selections, record_selections, untrained_routers
 from mixtune.analyse.routing.settings import RoutingSettings
 from mixtune.analyse.selections import DEPTHS, layer_place
@@ -36,8 +36,7 @@ class Drawn:
 
 
 def analyse_routing(request: AnalysisRequest, settings: RoutingSettings, out: Path) -> Path:
-    """Record and compare; write routing.json, .png, .html and selections.safetensors into `out`; return the JSON's
-    path.
+    """Record and compare; write routing.json, .png and selections.safetensors into `out`; return the JSON's path.
 
     Raises ValueError naming the model, adapter, layer, task, file or sample that does not fit, or if nothing is
     routed.
@@ -47,7 +46,7 @@ def analyse_routing(request: AnalysisRequest, settings: RoutingSettings, out: Pa
     content = {"format": FORMAT, **request.describe(), **surroundings(), **compare_routers(subject, settings, out)}
     content["seconds"] = round(time.monotonic() - started, 2)
     write_atomic(out / FILE, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
-    write_pictures(content, out)
+    write_picture(content, out)
     return out / FILE
 
 

@@ -1,42 +1,79 @@
 "use strict";
 // Figures come without colours; this script adds those of the theme and draws them, and again when the theme changes.
-const figures = JSON.parse(document.getElementById("figures").textContent);
-const usage = JSON.parse(document.getElementById("usage").textContent);
+const read = (id) => { const found = document.getElementById(id); return found ? JSON.parse(found.textContent) : null; };
+const figures = read("figures");
+const usage = read("data-usage");
+const diverging = read("data-diverging");
 const config = { responsive: true, displayModeBar: false, scrollZoom: false };
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
-const panel = (name) => document.querySelector(`[data-figure="${name}"]`);
+const themed = (name) => (name.startsWith("#") ? name : colour(name));
+const panels = (name) => document.querySelectorAll(`[data-figure="${name}"]`);
+const panel = (name) => panels(name)[0];
+
+function scaleOf(series) {
+  if (series === "heat") return [[0, colour("panel")], [1, colour("heat")]];
+  const colours = diverging[dark.matches ? "dark" : "light"];
+  return colours.map((hue, number) => [number / (colours.length - 1), hue]);
+}
 
 function paintTrace(trace) {
   const series = trace.meta.series;
-  const hue = colour(series);
   if (trace.type === "heatmap") {
-    trace.colorscale = [[0, colour("panel")], [1, hue]];
+    trace.colorscale = scaleOf(series);
     trace.colorbar.tickfont = { color: colour("soft"), size: 11 };
+  } else if (series === "ring") {
+    trace.marker.color = "#ffffff";
+    trace.marker.line.color = "#1f2328";
+  } else if (series === "map") {
+    trace.marker.color = trace.marker.line.color = themed(trace.meta.colour || "line");
   } else if (trace.type === "bar") {
-    trace.marker = { color: hue };
+    trace.marker = { color: colour(series) };
     trace.error_x.color = colour("ink");
-  } else if (series === "chance") {
-    trace.marker.color = hue;
-    trace.marker.line.color = hue;
+  } else if (trace.mode === "markers") {
+    trace.marker.color = colour(series);
+    trace.marker.line.color = colour(series);
+    if (trace.error_x) trace.error_x.color = colour(series);
   } else {
-    trace.line = { color: hue, width: 2 };
+    trace.line = Object.assign(trace.line || {}, { color: colour(series), width: 2 });
   }
 }
 
 function paintLayout(layout) {
-  layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
+  const about = layout.meta || {};
+  layout.paper_bgcolor = "rgba(0,0,0,0)";
+  layout.plot_bgcolor = about.silent ? colour("silent") : "rgba(0,0,0,0)";
   layout.font = { color: colour("ink"), size: 12, family: getComputedStyle(document.body).fontFamily };
   layout.dragmode = false;
   layout.hoverlabel = { bgcolor: colour("paper"), bordercolor: colour("line"), font: { color: colour("ink") } };
   for (const axis of ["xaxis", "yaxis"]) {
-    layout[axis] = Object.assign(layout[axis] || {}, { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), automargin: true });
+    const zero = about.zero && axis === "xaxis" ? colour("soft") : colour("line");
+    layout[axis] = Object.assign(layout[axis] || {}, { gridcolor: colour("line"), zerolinecolor: zero, linecolor: colour("line"), automargin: true });
     if (layout[axis].title) layout[axis].title.font = { color: colour("soft"), size: 12 };
   }
   if (layout.legend) layout.legend.font = { color: colour("ink"), size: 12 };
 }
 
+// On a phone the scale of a table of tasks lies above it, so that its cells keep the width.
+function fit(name) {
+  const { data, layout } = figures[name];
+  const rows = (layout.meta || {}).rows;
+  if (!rows || panel(name).clientWidth > 460) return;
+  const bar = { orientation: "h", x: 0.5, xanchor: "center", y: 1, yanchor: "bottom", lenmode: "fraction", len: 0.9, thickness: 8 };
+  data.filter((trace) => trace.type === "heatmap").forEach((trace) => Object.assign(trace.colorbar, bar));
+  layout.height = 170 + 15 * rows;
+  layout.margin.t = 8;
+  for (const axis of [layout.xaxis, layout.yaxis]) axis.tickfont = { size: 10 };
+  if (layout.yaxis.title) layout.yaxis.title.text = "";
+  if ((data[0].x || []).length > 26) { // names would touch each other
+    Object.assign(layout.xaxis, { showticklabels: false, ticks: "" });
+    layout.xaxis.title = { text: "columns in the order of the rows" };
+  }
+}
+
 function draw(name) {
   const figure = figures[name];
+  fit(name);
   figure.data.forEach(paintTrace);
   paintLayout(figure.layout);
   return Plotly.react(panel(name), figure.data, figure.layout, config);
@@ -50,7 +87,7 @@ function showLayer(number) {
   document.getElementById("layer").value = String(number);
 }
 
-function startRouting() {
+function startUsage() {
   const menu = document.getElementById("layer");
   usage.layers.forEach((name, number) => menu.add(new Option(name, String(number))));
   menu.addEventListener("change", () => showLayer(Number(menu.value)));
@@ -61,16 +98,54 @@ function startRouting() {
   });
 }
 
-function startCurves() {
-  const menu = document.getElementById("choice");
+function startCurves(menu) {
+  const name = menu.dataset.curves;
   menu.addEventListener("change", () => {
-    figures.curves.data.forEach((trace) => { trace.visible = trace.meta.choice === menu.value; });
-    draw("curves");
+    figures[name].data.forEach((trace) => { trace.visible = trace.meta.choice === menu.value; });
+    draw(name);
   });
+}
+
+function startGroups(menu) {
+  const groups = read("data-interference-" + menu.dataset.groups);
+  groups.forEach((group, number) => menu.add(new Option(group.name, String(number))));
+  menu.addEventListener("change", () => {
+    for (const side of ["A", "B"]) {
+      const name = `interference-${menu.dataset.groups}-any-${side}`;
+      const found = groups[Number(menu.value)][side];
+      const [heat, rings] = figures[name].data;
+      Object.assign(heat, { z: found.z, text: found.text });
+      Object.assign(rings, { x: found.x, y: found.y });
+      draw(name);
+    }
+  });
+}
+
+function startMaps(number) {
+  const found = read("data-maps-" + number);
+  const menus = [...document.querySelectorAll(`[data-map="${number}"]`)];
+  const chosen = (by) => menus.find((menu) => menu.dataset.by === by).value;
+  const show = () => {
+    for (const router of ["trained", "untrained"]) {
+      const name = `map-${number}-${router}`;
+      figures[name].data.forEach((trace, task) => {
+        const mine = found.domain[task] === chosen("domain");
+        [trace.x, trace.y] = found.maps[chosen("layers")][router][task];
+        trace.meta.colour = mine ? found.colour[task] : "line";
+        trace.showlegend = mine;
+        trace.zorder = mine ? 1 : 0;
+      });
+      draw(name);
+    }
+  };
+  menus.forEach((menu) => menu.addEventListener("change", show));
+  show();
 }
 
 const drawAll = () => Object.keys(figures).forEach(draw);
 drawAll();
-if (figures.curves) startCurves();
-if (usage) startRouting();
-window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+document.querySelectorAll("[data-curves]").forEach(startCurves);
+document.querySelectorAll("[data-groups]").forEach(startGroups);
+document.querySelectorAll('[data-map][data-by="layers"]').forEach((menu) => startMaps(menu.dataset.map));
+if (usage) startUsage();
+dark.addEventListener("change", drawAll);

@@ -7,7 +7,7 @@ from collections import Counter
 from PIL import Image
 
 from fake_runs import USUAL, fake_run
-from mixtune.analyse.gallery import choose_samples, embed_picture, sample_cards
+from mixtune.analyse.report.gallery import choose_samples, embed_picture, sample_cards
 from mixtune.analyse.runs import find_runs, read_runs
 
 

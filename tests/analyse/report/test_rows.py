@@ -1,7 +1,7 @@
 """Table cells: signs only where an interval leaves zero out, costs only where somebody recorded them."""
 
 from fake_runs import USUAL, fake_run
-from mixtune.analyse.rows import accuracy_tables, budget_rows, split_order
+from mixtune.analyse.report.rows import accuracy_tables, budget_rows, split_order
 from mixtune.analyse.runs import find_runs, read_runs
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,19 +10,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from mixtune.analyse.headline import percent
-from mixtune.analyse.palette import colour_of, series_of
-from mixtune.analyse.rows import split_order
+from mixtune.analyse.palette import FAINT, INK, PAPER, SOFT, colour_of, series_of
+from mixtune.analyse.report.rows import split_order
+from mixtune.analyse.report.words import percent
 from mixtune.analyse.runs import Run
 
-INK, SOFT, FAINT, PAPER = "#1f2328", "#59636e", "#d8dee4", "#ffffff"
 MARKERS = ("o", "s", "D", "^", "v", "P")
 WIDTH, ROW, MEAN_ROW = 11.0, 0.25, 0.25  # inches: the picture, one task, one model in the means
 
 
-def write_poster(runs: Sequence[Run], way: str, path: Path, title: str = "") -> Path:
+def poster(runs: Sequence[Run], way: str, title: str = "") -> Figure:
     """Bars of the means over each split on top; below, a column of tasks a split with a dot and a 95 % interval a
-    model and an upright mark where guessing would be. Written as PNG under a temporary name, then renamed.
+    model and an upright mark where guessing would be.
     """
     splits = split_order(runs)
     longest = max(len(tasks_of(runs, split, way)) for split in splits)
@@ -48,10 +46,7 @@ def write_poster(runs: Sequence[Run], way: str, path: Path, title: str = "") -> 
         frameon=False,
         fontsize=9.5,
     )
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
-    return path
+    return figure
 
 
 def tasks_of(runs: Sequence[Run], split: str, way: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mixtune.analyse.headline import percent, points
+from mixtune.analyse.report.words import DASH, count, duration, gigabytes, percent, points
 from mixtune.analyse.runs import Run
 from mixtune.evaluate.summary import compare_rows
 
@@ -18,7 +18,7 @@ def split_order(runs: Sequence[Run]) -> list[str]:
 def accuracy_cell(entry: Mapping[str, float] | None) -> dict[str, str]:
     """A value such as "71.3 %" and its interval such as "68 to 75"; a dash where the model was not asked."""
     if not entry:
-        return {"value": "–", "interval": ""}
+        return {"value": DASH, "interval": ""}
     return {
         "value": percent(entry["accuracy"]),
         "interval": f"{100 * entry['low']:.0f} to {100 * entry['high']:.0f}",
@@ -33,7 +33,7 @@ def difference_cell(runs: Sequence[Run], way: str, **keep: str) -> dict[str, str
         return None
     mine, other = ([row for row in run.rows if all(row[k] == v for k, v in keep.items())] for run in runs[:2])
     if not any(row.get(f"{way}_correct") is not None for row in mine):
-        return {"value": "–", "interval": "", "sign": ""}
+        return {"value": DASH, "interval": "", "sign": ""}
     paired = compare_rows(mine, other, way)
     gap = paired.difference
     sign = "" if not paired.decided else "▲" if gap.value > 0 else "▼"
@@ -72,19 +72,19 @@ def accuracy_tables(runs: Sequence[Run], way: str) -> list[dict[str, Any]]:
 def budget_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """What each model cost: name of the cost, one text a model; costs that no model recorded are left out."""
     getters = {
-        "trained parameters, factors": lambda run: _count(trained(run, "factors")),
-        "trained parameters, routers": lambda run: _count(trained(run, "routers")),
-        "trained parameters, projector": lambda run: _count(trained(run, "projector")),
-        "trained parameters, other": lambda run: _count(trained(run, "other") or None),
-        "optimiser steps": lambda run: _count(run.log[-1]["step"] if run.log else None),
-        "samples": lambda run: _count(metric(run, "samples")),
-        "supervised tokens": lambda run: _count(metric(run, "tokens")),
-        "training time": lambda run: _duration(metric(run, "seconds")),
-        "peak memory while training": lambda run: _gigabytes(metric(run, "peak_memory_bytes")),
+        "trained parameters, factors": lambda run: count(trained(run, "factors")),
+        "trained parameters, routers": lambda run: count(trained(run, "routers")),
+        "trained parameters, projector": lambda run: count(trained(run, "projector")),
+        "trained parameters, other": lambda run: count(trained(run, "other") or None),
+        "optimiser steps": lambda run: count(run.log[-1]["step"] if run.log else None),
+        "samples": lambda run: count(metric(run, "samples")),
+        "supervised tokens": lambda run: count(metric(run, "tokens")),
+        "training time": lambda run: duration(metric(run, "seconds")),
+        "peak memory while training": lambda run: gigabytes(peak(run)),
         "evaluation": lambda run: _speed(run.results),
     }
     rows = [{"name": name, "values": [get(run) for run in runs]} for name, get in getters.items()]
-    return [row for row in rows if any(value != "–" for value in row["values"])]
+    return [row for row in rows if any(value != DASH for value in row["values"])]
 
 
 def trained(run: Run, part: str) -> int | None:
@@ -97,20 +97,11 @@ def metric(run: Run, name: str) -> float | None:
     return run.budget.get("metrics", {}).get(name)
 
 
-def _count(value: float | None) -> str:
-    return "–" if value is None else f"{int(value):,}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-
-
-def _gigabytes(value: float | None) -> str:
-    return "–" if value is None else f"{value / 1e9:.2f} GB"
+def peak(run: Run) -> float | None:
+    """The largest peak of memory of the training run in bytes, or None if it was not recorded."""
+    return max(run.budget.get("peak_memory", {}).values(), default=None)
 
 
 def _speed(results: Mapping[str, Any]) -> str:
     seconds = results.get("seconds")
-    return f"{_duration(seconds)}, {results['n'] / seconds:.0f} samples/s" if seconds else "–"
+    return f"{duration(seconds)}, {results['n'] / seconds:.0f} samples/s" if seconds else DASH

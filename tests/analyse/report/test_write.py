@@ -4,51 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
 
 from fake_runs import HOSTILE, USUAL, fake_run
+from html_page import Page
 from mixtune.analyse import ReportSettings, RunFolders, find_runs, write_report
 
 SECTIONS = {"table", "bars", "curves", "routing", "samples", "budget", "settings"}
-
-
-class Page(HTMLParser):
-    """Ids, what would be fetched, the scripts and the visible text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.ids: set[str] = set()
-        self.fetched: list[str] = []
-        self.scripts: list[tuple[dict, str]] = []
-        self.words: list[str] = []
-        self.figures: list[str] = []
-        self._inside: str | None = None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.ids |= {found["id"]} if "id" in found else set()
-        self.figures += [found["data-figure"]] if "data-figure" in found else []
-        links = [found.get(name) or "" for name in ("src", "href", "srcset", "poster")]
-        self.fetched += [link for link in links if link and not link.startswith(("data:", "#"))]
-        self._inside = tag if tag in ("script", "style") else None
-        if tag == "script":
-            self.scripts.append((found, ""))
-
-    def handle_endtag(self, tag):
-        self._inside = None
-
-    def handle_data(self, data):
-        if self._inside == "script":
-            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
-        elif self._inside is None:
-            self.words.append(data)
-
-    def json(self, name):
-        return json.loads(next(text for attrs, text in self.scripts if attrs.get("id") == name))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +44,7 @@ def test_every_place_for_a_figure_has_its_figure(report) -> None:
     clock = [t for t in figures["curves"]["data"] if t["meta"]["choice"] == "clock" and t["name"] == "mixlora"]
     assert clock[0]["y"] == [1.5, 0.5]
     assert not any("template" in figure["layout"] for figure in figures.values())
-    usage = page.json("usage")
+    usage = page.json("data-usage")
     assert len(usage["a"]) == len(usage["layers"]) == 6
     assert usage["start"] == 0
 

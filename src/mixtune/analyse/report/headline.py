@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mixtune.analyse.report.words import percent, points
 from mixtune.analyse.runs import Run
 from mixtune.evaluate.statistics import PairedComparison
 from mixtune.evaluate.summary import compare_rows
@@ -47,17 +48,6 @@ def compare_splits(subject: Run, baseline: Run, way: str) -> list[Comparison]:
             paired = compare_rows(mine, other, way)
             found.append(Comparison(split=split, subject=subject.label, baseline=baseline.label, paired=paired))
     return found
-
-
-def points(value: float) -> str:
-    """A share as percentage points with sign: +3.1, −0.4, 0.0."""
-    text = f"{abs(100 * value):.1f}"
-    return text if text == "0.0" else f"{'−' if value < 0 else '+'}{text}"
-
-
-def percent(value: float | None) -> str:
-    """A share as a percentage with one digit; a dash for None."""
-    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def sentence(comparison: Comparison, subject: Run, baseline: Run, way: str) -> str:

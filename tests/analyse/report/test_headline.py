@@ -3,7 +3,8 @@
 import pytest
 
 from fake_runs import USUAL, fake_run
-from mixtune.analyse.headline import answer_sentences, compare_splits, floor_sentence, percent, points
+from mixtune.analyse.report.headline import answer_sentences, compare_splits, floor_sentence
+from mixtune.analyse.report.words import percent, points
 from mixtune.analyse.runs import find_runs, read_runs
 
 

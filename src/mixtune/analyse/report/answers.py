@@ -1,0 +1,51 @@
+"""The words the page opens with, from everything that lies in the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mixtune.analyse.report.headline import Comparison, answer_sentences, compare_splits, floor_sentence
+from mixtune.analyse.report.interference import interference_answer
+from mixtune.analyse.report.material import Material
+from mixtune.analyse.report.routing import routing_answer
+from mixtune.analyse.report.rows import split_order
+from mixtune.analyse.report.verdicts import caveats, comparison_answer, floor_sentences
+from mixtune.analyse.report.words import Said
+
+
+def run_comparisons(material: Material) -> list[Comparison]:
+    """The first evaluated model against the second on every split they share."""
+    runs = material.runs
+    return compare_splits(runs[0], runs[1], material.settings.way) if len(runs) > 1 else []
+
+
+def open_with(material: Material, comparisons: Sequence[Comparison]) -> list[Said]:
+    """The answer, most important first: the comparison's, the evaluated models', then of interference and routing."""
+    found = comparison_answer(material.comparison) if material.comparison else []
+    if material.runs:
+        words = answer_sentences(material.runs, comparisons, material.settings.way)
+        found += [Said("" if not found else "Evaluated models", text) for text in words]
+    for contents, answer in ((material.interference, interference_answer), (material.routing, routing_answer)):
+        for label, content in contents.items():
+            found += answer(content, label if len(contents) > 1 else "")
+    return found
+
+
+def judge_by(material: Material) -> list[str]:
+    """Smaller sentences: what guessing and untuned models reach, and what limits the answer."""
+    found = [*floor_sentences(material.comparison), *caveats(material.comparison)] if material.comparison else []
+    for split in split_order(material.runs) if material.runs else ():
+        text = floor_sentence(material.runs, split, material.settings.way)
+        if text:
+            found.append(f"{split.capitalize()} tasks: {text[:1].lower()}{text[1:]}")
+    if len(material.runs) > 1:
+        found.append(
+            "The intervals are about the questions; each model was trained once, and another seed would move its "
+            "numbers too."
+        )
+    for content in material.interference.values():
+        found.append(
+            f"Interference is measured on {', '.join(content['data'])} with the adapter as it is now: it says what the "
+            "next step would do, not what training has done."
+        )
+    return list(dict.fromkeys(found))

@@ -1,0 +1,236 @@
+"""Rows of a comparison's tables: arms, gaps to specialists, tasks, search, costs and published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mixtune.analyse.report.compared import SPLITS, Compared
+from mixtune.analyse.report.verdicts import blind_mean
+from mixtune.analyse.report.words import DASH, count, duration, gigabytes, interval, p_value, percent, points, sign_of
+
+Entry = Mapping[str, Any]
+
+
+def heading(entry: Entry, title: str) -> str:
+    """A table's title, with the data size where there are several."""
+    return f"{title}, {entry['data_size']:,} samples a task" if entry["data_size"] else title
+
+
+def accuracy_cell(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """A mean such as "71.3 %" and its interval such as "68.0 to 75.1"; a dash where the arm was not asked."""
+    if not found:
+        return {"value": DASH, "interval": ""}
+    return {"value": percent(found["mean"]), "interval": f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"}
+
+
+def difference_cell(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A difference in points, its interval, its p-values, and a sign if it is decided."""
+    if not found:
+        return {"value": DASH, "interval": "", "sign": "", "holm": "", "questions": "", "seeds": "", "decided": ""}
+    return {
+        "value": points(found["mean"]),
+        "interval": interval(found),
+        "sign": sign_of(found) if found["decided"] else "",
+        "questions": p_value(found["p_questions"]),
+        "holm": p_value(found["p_holm"]),
+        "seeds": p_value(found["p_seeds"]),
+        "decided": "yes" if found["decided"] else "no",
+    }
+
+
+def arm_tables(compared: Compared) -> list[dict[str, Any]]:
+    """For each data size and split: every arm's mean and its difference to the baseline."""
+    tables = []
+    for entry in compared.entries:
+        for split in SPLITS:
+            arms = {name: arm for name, arm in entry["arms"].items() if split in arm["splits"]}
+            if not arms:
+                continue
+            some = next(iter(arms.values()))["splits"][split]
+            blind = {name: blind_mean(entry, name, split) for name in arms}
+            rows = [
+                {
+                    "name": name,
+                    "series": compared.styles[name],
+                    "seeds": len(arm["seeds"]),
+                    "tasks": arm["splits"][split]["tasks"],
+                    "cell": accuracy_cell(arm["splits"][split]),
+                    "blind": percent(blind[name]),
+                    "difference": difference_cell(entry["differences"].get(name, {}).get("splits", {}).get(split)),
+                    "baseline": name == entry["baseline"],
+                }
+                for name, arm in arms.items()
+            ]
+            title = heading(entry, f"{split.capitalize()} tasks ({max(row['tasks'] for row in rows)})")
+            tables.append(
+                {
+                    "title": title,
+                    "rows": rows,
+                    "chance": percent(some["chance"]),
+                    "blind": any(v is not None for v in blind.values()),
+                }
+            )
+    return tables
+
+
+def gap_tables(compared: Compared) -> list[dict[str, Any]]:
+    """For each data size and arm of specialists: every joint arm minus them."""
+    return [
+        {
+            "title": heading(entry, f"Minus {special}"),
+            "rows": [
+                {
+                    "name": name,
+                    "series": compared.styles[name],
+                    "split": split,
+                    "seeds": len(found["by_seed"]),
+                    "difference": difference_cell(found),
+                }
+                for name, arm in gaps.items()
+                for split, found in arm["splits"].items()
+            ],
+        }
+        for entry in compared.entries
+        for special, gaps in entry["gaps"].items()
+        if gaps
+    ]
+
+
+def task_tables(compared: Compared) -> list[dict[str, Any]]:
+    """For each data size and split: every task's mean of every arm, and what is left with shuffled pictures."""
+    tables = []
+    for entry in compared.entries:
+        for split in SPLITS:
+            tasks = sorted(
+                (name for name, task in entry["tasks"].items() if task["split"] == split),
+                key=lambda name: (entry["tasks"][name]["domain"], name),
+            )
+            if tasks:
+                title = heading(entry, f"{split.capitalize()} tasks")
+                tables.append(
+                    {"title": title, "arms": list(entry["arms"]), "rows": [_task_row(entry, t) for t in tasks]}
+                )
+    return tables
+
+
+def _task_row(entry: Entry, task: str) -> dict[str, Any]:
+    facts, cells = entry["tasks"][task], []
+    for name, arm in entry["arms"].items():
+        gap = entry["differences"].get(name, {}).get("tasks", {}).get(task)
+        blind = arm.get("blind", {}).get(task)
+        cells.append(
+            {
+                **accuracy_cell(arm["tasks"].get(task)),
+                "sign": sign_of(gap) if gap else "",
+                "blind": percent(blind["mean"]) if blind else "",
+            }
+        )
+    return {
+        "name": task,
+        "domain": facts["domain"],
+        "n": facts["n"],
+        "chance": percent(facts["chance"]),
+        "cells": cells,
+    }
+
+
+def cost_rows(compared: Compared) -> list[dict[str, Any]]:
+    """What each arm trained and cost: one row a cost, one text an arm; costs that no arm has are left out."""
+    getters = {
+        "method": lambda arm: arm["preset"] or arm["stage"] or arm["kind"],
+        "rank": lambda arm: count(arm.get("r")),
+        "factors or experts": lambda arm: count(arm.get("num_factors") or arm.get("num_experts")),
+        "scale": lambda arm: f"{arm['scale']:g}" if arm.get("scale") is not None else DASH,
+        "learning rate": lambda arm: DASH if arm["learning_rate"] is None else f"{arm['learning_rate']:g}",
+        "trained parameters": lambda arm: count(_parameters(arm, "total")),
+        "– factors": lambda arm: count(_parameters(arm, "factors")),
+        "– routers": lambda arm: count(_parameters(arm, "routers")),
+        "– projector": lambda arm: count(_parameters(arm, "projector")),
+        "– other": lambda arm: count(_parameters(arm, "other") or None),
+        "active in adapters": _active,
+        "size solved for a budget": _solved,
+        "models a seed": lambda arm: count(arm["models"]),
+        "optimiser steps of a model": lambda arm: " or ".join(f"{steps:,}" for steps in arm["steps"] if steps) or DASH,
+        "samples a seed": lambda arm: count(arm["samples"]),
+        "training a seed": lambda arm: duration(arm["train_seconds"]),
+        "evaluation a seed": lambda arm: duration(arm["evaluate_seconds"]),
+        "peak memory": lambda arm: _memory(arm, "host"),
+        "peak memory, device": lambda arm: _memory(arm, "device"),
+    }
+    arms = list(compared.facts.values())
+    rows = [{"name": name, "values": [get(arm) for arm in arms]} for name, get in getters.items()]
+    return [row for row in rows if any(value != DASH for value in row["values"])]
+
+
+def _parameters(arm: Mapping[str, Any], part: str) -> int | None:
+    return arm["parameters"][part] if arm["parameters"] else None
+
+
+def _active(arm: Mapping[str, Any]) -> str:
+    active = _parameters(arm, "active")
+    per = arm["parameters"]["active_per"] if active else ""
+    return DASH if not active else count(active) + (f" ({per})" if per != "all" else "")
+
+
+def _solved(arm: Mapping[str, Any]) -> str:
+    solved = arm["solved"]
+    return f"{solved['field']} = {solved['value']} (gap {points(solved['gap'])} %)" if solved else DASH
+
+
+def _memory(arm: Mapping[str, Any], place: str) -> str:
+    return gigabytes((arm["peak_memory"] or {}).get(place))
+
+
+def search_table(compared: Compared) -> dict[str, Any] | None:
+    """Every point that was tried, or None without a search."""
+    rows = compared.content["search"]
+    if not rows:
+        return None
+    keys = list(dict.fromkeys(key for row in rows for key in row["point"]))
+    shown = [
+        {
+            "name": row["arm"],
+            "series": compared.styles[row["arm"]],
+            "chosen": row["chosen"],
+            "point": [
+                f"{row['point'][key]:g}"
+                if isinstance(row["point"].get(key), float)
+                else str(row["point"].get(key, DASH))
+                for key in keys
+            ],
+            "accuracy": "failed" if row["accuracy"] is None else percent(row["accuracy"]),
+            "note": "chosen" + (f"; at the grid's edge in {', '.join(row['at_edge'])}" if row["at_edge"] else "")
+            if row["chosen"]
+            else "",
+        }
+        for row in rows
+    ]
+    return {"keys": keys, "rows": shown}
+
+
+def published_tables(compared: Compared) -> list[dict[str, Any]]:
+    """The paper's rows, each above the run's own; one table for each of the paper's."""
+    found = compared.content["published"]
+    rows: Sequence[Mapping[str, Any]] = found["rows"] if found else []
+    tables = []
+    for name in dict.fromkeys(row["table"] for row in rows):
+        mine = [row for row in rows if row["table"] == name]
+        columns, lines = list(mine[0]["paper"]), []
+        for row in mine:
+            label = row["row"]
+            sizes = [f"{short}={label[long]}" for short, long in (("E", "factors"), ("r", "rank")) if label[long]]
+            lines.append(
+                {
+                    "name": " ".join([label["model"], *sizes]),
+                    "whose": "paper",
+                    "values": [_plain(row["paper"][c]) for c in columns],
+                }
+            )
+            lines.append({"name": row["arm"], "whose": "run", "values": [_plain(row["run"][c]) for c in columns]})
+        tables.append({"title": f"{name} of the paper", "columns": columns, "rows": lines})
+    return tables
+
+
+def _plain(value: float | None) -> str:
+    return DASH if value is None else f"{value:.2f}"

@@ -1,0 +1,69 @@
+"""The report's page: every section for which there are data, and the rendering itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from mixtune.analyse.palette import (
+    DARK,
+    DIVERGING,
+    DIVERGING_DARK,
+    LIGHT,
+    SILENT,
+    SILENT_DARK,
+    UNTUNED,
+)
+from mixtune.analyse.report.material import Material
+from mixtune.analyse.report.sections import SECTIONS, Drawn, dashed_styles
+from mixtune.analyse.report.words import Said
+
+STYLES = 30  # models of one page that get a colour each, or a colour and a dash
+PALETTE = {
+    "untuned": UNTUNED,
+    "light": [LIGHT[number % len(LIGHT)] for number in range(STYLES)],
+    "dark": [DARK[number % len(DARK)] for number in range(STYLES)],
+    "silent": {"light": SILENT, "dark": SILENT_DARK},
+}
+
+
+def render(material: Material, *, answer: Sequence[Said], scale: Sequence[str]) -> str:
+    """The whole page as text: HTML with its style, its scripts (plotly.js once) and its pictures inside.
+
+    `answer` opens it, most important first; `scale` are the smaller sentences that help to judge it.
+    """
+    environment = Environment(
+        loader=PackageLoader("mixtune.analyse"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    drawn = Drawn()
+    sections = [
+        {"name": row.name, "link": row.link, "template": f"{row.name}.html.j2", "v": row.build(material, drawn)}
+        for row in SECTIONS
+        if row.has(material)
+    ]
+    colours = {"light": DIVERGING, "dark": DIVERGING_DARK}
+    return environment.get_template("report.html.j2").render(
+        settings=material.settings,
+        answer=answer,
+        scale=scale,
+        sections=sections,
+        palette=PALETTE,
+        dashed=dashed_styles(),
+        figures=script_json(drawn.figures),
+        data={name: script_json(value) for name, value in {**drawn.data, "diverging": colours}.items()},
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def script_json(value: Any) -> Markup:
+    """JSON for a script element: no text in it can close the element."""
+    return Markup(json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"))
