@@ -6,8 +6,8 @@ model and its tasks have to be there: `mixtune pocket prepare`) and writes lengt
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,12 +51,14 @@ def draw_varied(batch: int, seed: int = 0) -> list[Length]:
     return [(round(32 * 16 ** random.random()) - 16, 16) for _ in range(batch)]
 
 
-def main(words: Sequence[str]) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Write the lengths of the recipe named in `words`, in one rename."""
-    (path,) = words
+    whole = argparse.ArgumentParser(prog="python -m benchmarks.lengths", description=__doc__)
+    whole.add_argument("recipe", nargs="?", default="recipes/pocket/demo.yaml", help="default: %(default)s")
+    path = whole.parse_args(words).recipe
     what = "tokens of prompt (16 image tokens included), tokens of answer (with the token that ends it), samples"
     write_json(FILE, {"command": f"python -m benchmarks.lengths {path}", "rows": what, "tasks": count(path)})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
