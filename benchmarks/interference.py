@@ -81,7 +81,11 @@ def seconds(work: Callable[[list], None], samples: list) -> float:
 
 def main() -> None:
     """Measure and print medians, bests and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.interference",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--preset", default="lora", help="method of the adapter")
     parser.add_argument("--rounds", type=int, default=5, help="batches")
     parser.add_argument("--threads", type=int, default=1)
