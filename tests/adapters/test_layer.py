@@ -74,10 +74,9 @@ def test_what_trains_survives_switching_and_disabling(preset):
 def test_a_frozen_linear_stays_frozen_whatever_is_put_in():
     linear = FrozenLinear(2, 3)
     assert not linear.weight.requires_grad and not linear.bias.requires_grad
-    linear.weight = nn.Parameter(torch.ones(3, 2))
-    assert not linear.weight.requires_grad and torch.equal(
-        linear(torch.ones(1, 2)) - linear.bias, torch.full((1, 3), 2.0)
-    )
+    linear.weight, linear.bias = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3))
+    assert not linear.weight.requires_grad and not linear.bias.requires_grad
+    assert torch.equal(linear(torch.ones(1, 2)), torch.full((1, 3), 3.0))
 
 
 @pytest.mark.parametrize("preset", ["lora", "mixlora", "llava-mole"])
@@ -139,3 +138,33 @@ def test_decoding_keeps_what_a_selection_amounts_to_as_long_as_the_selection() -
         again = cache.mixture_cores[key]
         for before, after in zip(parts[key], (*again.matrices, *(again.chosen or ())), strict=True):
             assert torch.equal(after, before[[1, 1]])
+
+
+def doubled(model) -> None:
+    with torch.no_grad():
+        for layer in layers(model).values():
+            layer.part("mixture_A", "default").weight.mul_(2.0)
+
+
+def replaced(model) -> None:
+    for layer in layers(model).values():
+        part = layer.part("mixture_B", "default")
+        part.weight = nn.Parameter(part.weight.detach() * 2.0)
+
+
+@pytest.mark.parametrize("num_factors", [6, 40])  # the chosen rows are copied, however many there are to choose from
+@pytest.mark.parametrize("change", [doubled, replaced, nn.Module.double])
+def test_what_decoding_keeps_does_not_outlive_a_change_of_the_adapter(change, num_factors) -> None:
+    seen = []
+    for decoded_before in (True, False):
+        model, found = adapted("mixlora", num_factors=num_factors), prompts([sample(0, 6), sample(1, 6)])
+        token = {"input_ids": torch.full((2, 1), FIRST_WORD), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
+        with torch.no_grad():
+            cache = model(**found, use_cache=True).past_key_values
+            if decoded_before:
+                model(**token, past_key_values=cache)
+                cache.crop(-1)
+                assert any(core.chosen for core in cache.mixture_cores.values())
+            change(model)
+            seen.append(model(**token, past_key_values=cache).logits)
+    assert torch.equal(*seen)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mixtune.adapters.routes import LayerPlan, route, settle
 from mixtune.adapters.settings import MixtureConfig
-from mixtune.kernels import IDENTITY, Core, decoding_core, is_decoding, mixture_linear, one_token, wide_dtype
+from mixtune.kernels import IDENTITY, Core, decoding_core, is_decoding, made_of, mixture_linear, one_token, wide_dtype
 from mixtune.routing.scope import ScopeHolder
 
 MERGING = (
@@ -148,9 +148,10 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
         if scope is not None and (plan.instance or plan.config.router_scope != "linear"):
             cores = scope.cores(keep)
         key = plan.own_key if keep else plan.key  # what is kept may hold rows of this layer's banks
-        core = None if cores is None else cores.get(key)
-        if core is None:
+        core, now = None if cores is None else cores.get(key), made_of(banks, dtype) if keep else None
+        if core is None or core.made_of != now:
             core = decoding_core(route(self, plan, x_B1D), dtype, banks, plan.block, keep=keep and cores is not None)
+            core = core._replace(made_of=now)
             if cores is not None:
                 cores[key] = core
         return core

@@ -6,7 +6,16 @@ Shape suffixes as in `factored.py`.
 import torch
 from torch import Tensor
 
-from mixtune.kernels.decoding import IDENTITY, Core, decoding_core, is_decoding, is_fresh, one_token, wide_dtype
+from mixtune.kernels.decoding import (
+    IDENTITY,
+    Core,
+    decoding_core,
+    is_decoding,
+    is_fresh,
+    made_of,
+    one_token,
+    wide_dtype,
+)
 from mixtune.kernels.factored import ExpertsPlan, Gathered, Paired, Plain, Plan, RowsPlan
 from mixtune.kernels.grouped import Grouped, Stacked, can_stack
 from mixtune.kernels.reference import mixture_linear_reference
@@ -19,6 +28,7 @@ __all__ = [
     "choose_path",
     "decoding_core",
     "is_decoding",
+    "made_of",
     "mixture_linear",
     "mixture_linear_reference",
     "one_token",

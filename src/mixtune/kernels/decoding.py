@@ -1,13 +1,13 @@
 """One token a row and no gradient, as in decoding: calls cost more than numbers there, so there are few of them.
 
 The banks are read in their own dtype (float32): turning a token into float32 is cheaper than turning banks into
-bfloat16 at every step, and nothing has to be kept that a change of a parameter would make wrong.
+bfloat16 at every step.
 
 Shape suffixes: B rows, D input width, O output width, E factors or experts, K chosen slots, J rows of a bank (E times
 block), C chosen rows of it (K times block).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +25,14 @@ class Core(NamedTuple):
     matrices: what x Aᵀ of each row is multiplied by, one after another: [B, 1, J] by elements, else as a matrix.
     rows: those of the only expert of the only row, instead of the whole banks; gate: its gate.
     chosen: instead of the banks, each row's own: [B, C, D] of A and, times gates, [B, C, O] of B.
+    made_of: of a core that is kept, the `made_of` under which it holds.
     """
 
     matrices: tuple[Tensor, ...] = ()
     rows: slice | None = None
     gate: float = 1.0
     chosen: tuple[Tensor, Tensor] | None = None
+    made_of: tuple[Any, ...] | None = None
 
 
 IDENTITY = Core()
@@ -46,13 +48,20 @@ def wide_dtype(base: Tensor, bank: Tensor) -> torch.dtype:
     return torch.promote_types(base.dtype, bank.dtype)
 
 
+def made_of(banks: tuple[Tensor, Tensor], dtype: torch.dtype) -> tuple[Any, ...]:
+    """What a core takes from banks and dtype: equal as long as neither was changed, replaced or moved."""
+    bank_a, bank_b = banks
+    counts = not (bank_a.is_inference() or bank_b.is_inference())  # such tensors do not count their changes
+    return dtype, bank_a.data_ptr(), bank_b.data_ptr(), counts and (bank_a._version, bank_b._version)
+
+
 def decoding_core(
     routed: RouterOutput, dtype: torch.dtype, banks: tuple[Tensor, Tensor], block: int, *, keep: bool = False
 ) -> Core:
     """M for `one_token` with `banks` (A's [J, D], B's [O, J]), computed in `dtype`.
 
-    It depends on the selection alone, so whoever keeps a selection can keep it. If it is to be kept, the chosen rows
-    are copied where these are fewer than the banks': what a step takes is the time to read them.
+    Whoever keeps a selection can keep it, as long as `made_of` stays the same. If it is to be kept, the chosen rows are
+    copied where these are fewer than the banks': what a step takes is the time to read them.
     """
     bank_JD, bank_OJ = banks
     if routed.indices_a.numel() == 1 and routed.indices_a is routed.indices_b and _on_host(bank_JD):

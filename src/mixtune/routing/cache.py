@@ -93,7 +93,7 @@ class RoutedCache(Cache):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # The subclass is made at run time, so copies and pickles are told how to make it again.
-        return _remake, (type(self).__mro__[2],), self.__dict__
+        return _remake, (type(self).__mro__[2],), {**self.__dict__, "mixture_cores": {}}
 
     def _each(self, change: Any) -> None:
         self.mixture_kept = {key: change(kept) for key, kept in self.mixture_kept.items()}
