@@ -91,7 +91,9 @@ def test_overrides_reach_into_lists_of_the_base_file(load, tmp_path):
 def test_a_misspelt_key_on_the_way_of_an_override_is_named(load):
     with pytest.raises(ConfigError) as error:
         load(TEXT, "arms.lora.adaptor.r=8")
-    assert str(error.value) == "override 'arms.lora.adaptor.r=8': arms.lora.adaptor: unknown key; did you mean 'adapter'?"
+    assert (
+        str(error.value) == "override 'arms.lora.adaptor.r=8': arms.lora.adaptor: unknown key; did you mean 'adapter'?"
+    )
 
 
 def test_all_mistakes_are_told_at_their_lines(load):

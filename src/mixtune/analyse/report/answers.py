@@ -10,7 +10,7 @@ from mixtune.analyse.report.material import Material
 from mixtune.analyse.report.routing import routing_answer
 from mixtune.analyse.report.rows import split_order
 from mixtune.analyse.report.verdicts import caveats, comparison_answer, floor_sentences
-from mixtune.analyse.report.words import Said
+from mixtune.analyse.report.words import Said, few_words
 
 
 def run_comparisons(material: Material) -> list[Comparison]:
@@ -38,6 +38,8 @@ def judge_by(material: Material) -> list[str]:
         text = floor_sentence(material.runs, split, material.settings.way)
         if text:
             found.append(f"{split.capitalize()} tasks: {text[:1].lower()}{text[1:]}")
+    if material.comparison:
+        found.append(few_words(min(task["n"] for task in material.comparison.last["tasks"].values()), "question"))
     if len(material.runs) > 1:
         found.append(
             "The intervals are about the questions; each model was trained once, and another seed would move its "
@@ -48,4 +50,5 @@ def judge_by(material: Material) -> list[str]:
             f"Interference is measured on {', '.join(content['data'])} with the adapter as it is now: it says what the "
             "next step would do, not what training has done."
         )
-    return list(dict.fromkeys(found))
+        found.append(few_words(min(task["measured"] for task in content["tasks"]), "measured sample"))
+    return [text for text in dict.fromkeys(found) if text]
