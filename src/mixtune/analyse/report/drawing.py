@@ -154,6 +154,7 @@ def name_axis(names: Sequence[Any]) -> dict[str, Any]:
     has a value (`categoryarray`: plotly takes names of such a heatmap from nowhere else).
     """
     return {
-        "categoryorder": "array", "categoryarray": list(names), "tickangle": -90, "fixedrange": True, "automargin": True, "dtick": 1, "type": "category",
+        "categoryorder": "array", "categoryarray": list(names),
+        "tickangle": -90, "fixedrange": True, "automargin": True, "dtick": 1, "type": "category",
         "tickfont": {"size": 11 if len(names) <= 24 else 9},
     }  # fmt: skip
