@@ -21,3 +21,18 @@ def test_intervals_from_few_observations_are_called_too_narrow(number, said, tmp
     told = judge_by(find_material(tmp_path, ReportSettings()))
     words = [f"Only {number} {what} a task: these intervals" for what in ("questions", "measured samples")]
     assert [any(text.startswith(start) for text in told) for start in words] == [said, said] and all(told)
+
+
+def test_tasks_called_seen_that_nothing_trained_on_are_told(tmp_path) -> None:
+    content = comparison()
+    content["results"][-1]["tasks"] |= {name: content["results"][-1]["tasks"][SEEN[0]] for name in "abcde"}
+
+    def told() -> str:
+        return " ".join(judge_by(find_material(tmp_path, ReportSettings())))
+
+    write_comparison(tmp_path, content, points=0)
+    assert "no run trained" not in told()  # without logs nobody knows
+    write_comparison(tmp_path, content, points=2)
+    assert f"Of {len(SEEN) + 5} tasks that the questions call seen, no run trained on 5: a, b, c, d, …." in told()
+    write_comparison(tmp_path, comparison(), points=2)
+    assert "no run trained" not in told()
