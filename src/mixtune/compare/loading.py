@@ -76,7 +76,7 @@ def _read_base(draft: Draft) -> None:
     draft.value["base"] = merged(below.value, base)
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[Any, Any], above: Mapping[Any, Any]) -> dict[Any, Any]:
     """Plain data of two levels: tables are joined key by key, anything else is replaced by what is above.
 
     A table of positions (what the override `base.data.sources.0.path=x` makes) changes these entries of a list.
