@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from mixtune.compare.jobs import LOCK_FILE, Job, digest, execute, held, questions_digest
+from mixtune.compare.jobs import LOCK_FILE, Job, digest, execute, held, is_held, questions_digest
 from mixtune.data import Message, Sample
 
 
@@ -93,12 +93,13 @@ def test_a_folder_is_held_by_one_process_and_by_its_children_after_it(tmp_path):
                 return False
             return True
 
+    assert not is_held(tmp_path)  # nothing has run there yet
     with held(tmp_path) as lock:
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
-        assert not free()
-    assert not free()  # the launcher has let go (as a killed one does), its child has not
+        assert not free() and is_held(tmp_path)
+    assert not free() and is_held(tmp_path)  # the launcher has let go (as a killed one does), its child has not
     child.communicate(b"\n")
-    assert free()
+    assert free() and not is_held(tmp_path)
 
 
 def test_digests_tell_questions_apart():

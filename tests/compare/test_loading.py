@@ -78,6 +78,24 @@ def test_a_base_may_be_another_file(load, tmp_path):
     assert (train.max_steps, train.learning_rate, train.seed) == (30, 0.001, 7)
 
 
+def test_overrides_reach_into_lists_of_the_base_file(load, tmp_path):
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(yaml.safe_load(TEXT)["base"]))
+    start, end = TEXT.index("base:"), TEXT.index("scale:")
+    text = TEXT[:start] + "base: {recipe: base.yaml, train: {output_dir: x}}\n" + TEXT[end:]
+    (source,) = load(text, "base.data.sources.0.tasks=a", "base.data.sources.0.task=b").recipes["lora"].data.sources
+    assert (source.path, source.tasks, source.task) == ("a.jsonl", ("a",), "b")
+    with pytest.raises(ConfigError, match=r"override 'base.data.sources.3.path=x'.*should be a valid tuple"):
+        load(text, "base.data.sources.3.path=x")
+
+
+def test_a_misspelt_key_on_the_way_of_an_override_is_named(load):
+    with pytest.raises(ConfigError) as error:
+        load(TEXT, "arms.lora.adaptor.r=8")
+    assert (
+        str(error.value) == "override 'arms.lora.adaptor.r=8': arms.lora.adaptor: unknown key; did you mean 'adapter'?"
+    )
+
+
 def test_all_mistakes_are_told_at_their_lines(load):
     text = TEXT.replace("learning_rate: 0.001", "learning_rate: -1").replace(
         "preset: lora, scaling", "preset: lora, scalin"

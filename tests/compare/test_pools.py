@@ -54,6 +54,12 @@ def test_jobs_run_side_by_side_with_their_share_of_threads(python, tmp_path):
     assert (tmp_path / "a" / "log.txt").read_text().startswith("$ mixtune train ")
 
 
+def test_the_threads_of_a_run_can_be_said(python, tmp_path):
+    told, pool = python(0), LocalPool(1, threads=3)
+    assert all(not outcome.failed for outcome in pool.run([job(tmp_path / "a")]))
+    assert told.read_text() == "train 3\nevaluate 3\n" and "3 thread(s)" in pool.about
+
+
 def test_giving_up_ends_what_runs_and_starts_nothing_more(python, tmp_path):
     told = python(30)
     jobs = [job(tmp_path / name) for name in "abc"]

@@ -75,7 +75,9 @@ def compare_command(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; default output_dir of the file.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Runs at a time on this machine.")] = 1,
     ray: Annotated[str | None, typer.Option("--ray", help="Address of a Ray cluster; `local` starts one.")] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPUs of a run on a Ray cluster.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of a run; default its share of this machine, with --ray 1.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, print the plan, keep nothing.")] = False,
     discard_changed: Annotated[
         bool, typer.Option("--discard-changed", help="Run again what the folder holds of other settings.")
@@ -97,7 +99,8 @@ def compare_command(
             return
         made = Comparer(
             loaded=loaded, names=names, out=folder, discard_changed=discard_changed,
-            pool=RayPool(ray, threads) if ray else LocalPool(workers), command=" ".join(["mixtune", *sys.argv[1:]]),
+            pool=RayPool(ray, threads or 1) if ray else LocalPool(workers, threads=threads),
+            command=" ".join(["mixtune", *sys.argv[1:]]),
         )  # fmt: skip
         with sigterm_as_interrupt():
             ended = made.run()

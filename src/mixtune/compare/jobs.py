@@ -174,6 +174,21 @@ def held(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether another process holds a run's folder."""
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
 def execute(job: Job, launch: Launch, variables: Mapping[str, str]) -> Outcome:
     """Train and evaluate, each unless it is done; a command that fails ends the job, and its state says so."""
     started = time.monotonic()

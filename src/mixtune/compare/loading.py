@@ -76,12 +76,20 @@ def _read_base(draft: Draft) -> None:
     draft.value["base"] = merged(below.value, base)
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain data of two levels: tables are joined key by key, anything else is replaced by what is above."""
+def merged(below: Mapping[Any, Any], above: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Plain data of two levels: tables are joined key by key, anything else is replaced by what is above.
+
+    A table of positions (what the override `base.data.sources.0.path=x` makes) changes these entries of a list.
+    """
     joined = copy.deepcopy(dict(below))
     for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(joined.get(key), Mapping)
-        joined[key] = merged(joined[key], value) if both else copy.deepcopy(value)
+        under = joined.get(key)
+        if isinstance(value, Mapping) and isinstance(under, list) and value and set(value) <= set(range(len(under))):
+            joined[key] = list(merged(dict(enumerate(under)), value).values())
+        elif isinstance(value, Mapping) and isinstance(under, Mapping):
+            joined[key] = merged(under, value)
+        else:
+            joined[key] = copy.deepcopy(value)
     return joined
 
 

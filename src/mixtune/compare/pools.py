@@ -73,12 +73,12 @@ class Launcher:
 
 
 class LocalPool:
-    """`workers` jobs at a time on this machine, each with its share of the threads."""
+    """`workers` jobs at a time on this machine, each with `threads` threads, by default its share of the machine's."""
 
-    def __init__(self, workers: int = 1, launch: Launch | None = None):
-        self.workers, self.launch = workers, launch
-        self.variables = thread_variables(thread_share(workers))
-        self.about = f"{workers} at a time on this machine, {thread_share(workers)} thread(s) each"
+    def __init__(self, workers: int = 1, launch: Launch | None = None, threads: int | None = None):
+        self.workers, self.launch, threads = workers, launch, threads or thread_share(workers)
+        self.variables = thread_variables(threads)
+        self.about = f"{workers} at a time on this machine, {threads} thread(s) each"
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """See `Pool`."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mixtune.compare.gather import Finished, read_finished
-from mixtune.compare.jobs import LOG_FILE, Job, JobMaker, Outcome, questions_digest
+from mixtune.compare.jobs import LOG_FILE, Job, JobMaker, Outcome, is_held, questions_digest
 from mixtune.compare.loading import Loaded
 from mixtune.compare.plan import Names, Plan, PlanError, Run
 from mixtune.compare.pools import LocalPool, Pool
@@ -126,6 +126,9 @@ class Comparer:
         failed, number = [], len(kept)
         if not todo:
             return []
+        for job in todo:
+            if is_held(job.path):
+                self.console.print(f"{job.label}: still runs from an earlier start and is waited for; {_log(job)}")
         with run_progress(self.console) as progress:
             bar = progress.add_task(f"{number} of {len(jobs)} {what}", total=sum(map(work, todo)))
             for outcome in self.pool.run(todo):

@@ -105,7 +105,8 @@ class Draft:
             self.mistakes.append(Mistake(place, "", str(error)))
             return
         self._places = {known: where for known, where in self._places.items() if known[: len(path)] != path}
-        self._places[path] = place
+        for end in range(1, len(path) + 1):  # tables on the way that no file has were written by this override too
+            self._places.setdefault(path[:end], place)
 
     def knows(self, path: Path) -> int:
         """How many leading parts of `path` were written somewhere."""

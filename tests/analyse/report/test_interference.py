@@ -54,3 +54,11 @@ def test_sides_that_cannot_be_read_are_not_counted() -> None:
     for row in content["summary"]:
         row.update(undecided=row["pairs"])
     assert page.interference_answer(content)[0].text == "Of no pair of tasks it can be told whether they help or hurt."
+
+
+def test_tasks_are_named_also_where_no_cell_says_anything() -> None:
+    content = interference(SEEN[:3], silent=3)
+    figure = page.group_figure(content["groups"][0], SEEN[:3], 1.0)
+    assert all(value is None for row in figure["data"][0]["z"] for value in row)
+    for axis in ("xaxis", "yaxis"):
+        assert figure["layout"][axis]["categoryarray"] == list(SEEN[:3])

@@ -150,8 +150,11 @@ def row_height(rows: int) -> int:
 
 
 def name_axis(names: Sequence[Any]) -> dict[str, Any]:
-    """A horizontal axis that prints every name upright, small enough that neighbours do not touch."""
+    """A horizontal axis that prints every name upright, small enough that neighbours do not touch; also where no cell
+    has a value (`categoryarray`: plotly takes names of such a heatmap from nowhere else).
+    """
     return {
+        "categoryorder": "array", "categoryarray": list(names),
         "tickangle": -90, "fixedrange": True, "automargin": True, "dtick": 1, "type": "category",
         "tickfont": {"size": 11 if len(names) <= 24 else 9},
     }  # fmt: skip

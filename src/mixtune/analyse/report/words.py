@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 DASH = "–"
+FEW = 10  # drawn again, fewer observations than this vary too little for a bootstrap's interval to be trusted
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ def count(value: float | None) -> str:
 def plural(number: int, word: str) -> str:
     """A number and its noun: 1 seed, 3 seeds."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def few_words(number: int, word: str, of: str = "a task") -> str:
+    """What to say of intervals that were made from few observations of a task; "" where there are enough."""
+    return f"Only {plural(number, word)} {of}: these intervals are too narrow to go by." if number < FEW else ""
 
 
 def listed(words: Sequence[str]) -> str:
