@@ -1,5 +1,6 @@
 """The tables: nothing cut, the same numbers in every form."""
 
+import copy
 import csv
 import io
 
@@ -18,6 +19,13 @@ def test_a_narrow_console_cuts_nothing():
     console = Console(width=20, file=io.StringIO())
     Grid(title="t", header=["a" * 30, "b"], rows=[["x", "y" * 30]]).show(console)
     assert "a" * 30 in console.file.getvalue() and "y" * 30 in console.file.getvalue()
+
+
+def test_a_mean_over_fewer_tasks_says_so(finished):
+    result = copy.deepcopy(finished[-1].result)
+    assert "tasks only" not in to_markdown(result)
+    result["results"][0]["arms"]["specialists"]["splits"]["seen"]["tasks"] = 1
+    assert to_markdown(result).count(", 1 of 2 tasks only") == 1
 
 
 def test_every_arm_and_task_is_shown(finished):

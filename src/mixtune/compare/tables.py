@@ -84,11 +84,18 @@ def _overall(entry: Mapping[str, Any], name: str) -> Grid:
         row = [arm, str(len(found["seeds"]))]
         for split in splits:
             gap = entry["differences"].get(arm, {}).get("splits", {}).get(split)
-            row += [per_cent(found["splits"].get(split)), per_cent(gap, sign=True)]
+            row += [per_cent(found["splits"].get(split)) + _fewer(entry, found, split), per_cent(gap, sign=True)]
             row += [_p(gap, "p_questions"), _p(gap, "p_holm"), ("yes" if gap["decided"] else "no") if gap else DASH]
         rows.append(row)
     chances = [_chance_row(entry, splits)]
     return Grid(title=f"mean accuracy over tasks, 95 % intervals{name}", header=header, rows=[*rows, *chances])
+
+
+def _fewer(entry: Mapping[str, Any], found: Mapping[str, Any], split: str) -> str:
+    """Words after a mean over fewer tasks than those of other arms, as specialists of some tasks have it."""
+    counts = [arm["splits"][split]["tasks"] for arm in entry["arms"].values() if split in arm["splits"]]
+    mine = found["splits"].get(split, {}).get("tasks", max(counts))
+    return f", {mine} of {max(counts)} tasks only" if mine < max(counts) else ""
 
 
 def _chance_row(entry: Mapping[str, Any], splits: Sequence[str]) -> list[str]:

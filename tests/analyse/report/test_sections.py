@@ -62,6 +62,14 @@ def test_sections_appear_exactly_with_their_data(parts, shown, tmp_path) -> None
     assert report(tmp_path).ids & NAMES == shown | ALWAYS
 
 
+def test_an_arm_that_was_asked_fewer_tasks_says_so(tmp_path) -> None:
+    content = comparison()
+    content["results"][0]["arms"]["specialists"]["splits"]["seen"]["tasks"] = 2
+    write_comparison(tmp_path, content, points=2)
+    text = " ".join("".join(report(tmp_path).words).split())
+    assert text.count(f"2 of {len(SEEN)} tasks only") == 1
+
+
 def test_tables_print_the_numbers_of_the_comparison(whole) -> None:
     folder, page = whole
     content = json.loads((folder / "comparison.json").read_text())

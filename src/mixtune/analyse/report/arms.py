@@ -39,6 +39,11 @@ def difference_cell(found: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
+def part_of(tasks: int, most: int) -> str:
+    """Words beside an arm whose mean is over fewer tasks than those of other arms."""
+    return f"{tasks} of {most} tasks only" if tasks < most else ""
+
+
 def arm_tables(compared: Compared) -> list[dict[str, Any]]:
     """For each data size and split: every arm's mean and its difference to the baseline."""
     tables = []
@@ -48,13 +53,14 @@ def arm_tables(compared: Compared) -> list[dict[str, Any]]:
             if not arms:
                 continue
             some = next(iter(arms.values()))["splits"][split]
+            most = max(arm["splits"][split]["tasks"] for arm in arms.values())
             blind = {name: blind_mean(entry, name, split) for name in arms}
             rows = [
                 {
                     "name": name,
                     "series": compared.styles[name],
                     "seeds": len(arm["seeds"]),
-                    "tasks": arm["splits"][split]["tasks"],
+                    "tasks": part_of(arm["splits"][split]["tasks"], most),
                     "cell": accuracy_cell(arm["splits"][split]),
                     "blind": percent(blind[name]),
                     "difference": difference_cell(entry["differences"].get(name, {}).get("splits", {}).get(split)),
@@ -62,7 +68,7 @@ def arm_tables(compared: Compared) -> list[dict[str, Any]]:
                 }
                 for name, arm in arms.items()
             ]
-            title = heading(entry, f"{split.capitalize()} tasks ({max(row['tasks'] for row in rows)})")
+            title = heading(entry, f"{split.capitalize()} tasks ({most})")
             tables.append(
                 {
                     "title": title,
