@@ -20,17 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mixtune.analyse.runs import EVALUATION
 from mixtune.compare.plan import Run
 from mixtune.compare.settings import JudgeSettings
 from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, write_atomic
 from mixtune.data import Sample
+from mixtune.evaluate.blind import SUFFIX
 from mixtune.evaluate.questions import prompt_of, target_of
+from mixtune.evaluate.store import RESULTS
 from mixtune.training.checkpoint import FREE_FIELDS, RESULT_FILE, changed_fields, read_json
 
 RUN_FILE, STATE_FILE, LOG_FILE, LOCK_FILE = "run.yaml", "run.json", "log.txt", ".lock"
-EVALUATION, BLIND = "evaluation", "blind"  # folders of answers
-RESULTS = "results.json"
-BLIND_SUFFIX = ":blind"  # of the name of a benchmark whose questions show wrong pictures
+BLIND = "blind"  # folder of the answers to questions with wrong pictures; others lie in EVALUATION
 DISCARDING = "discarding"  # status while a run replaces another one, whose files may still be there
 
 Launch = Callable[[Sequence[str], Path, Mapping[str, str], int], int]
@@ -118,7 +119,7 @@ class JobMaker:
     def _asks(self, run: Run) -> dict[str, tuple[str, ...]]:
         """The words of every evaluation of a run, by the folder of its answers."""
         model, found = run.recipe.model, {}
-        for folder, suffix in ((EVALUATION, ""), (BLIND, BLIND_SUFFIX)):
+        for folder, suffix in ((EVALUATION, ""), (BLIND, SUFFIX)):
             words = ["evaluate", model.name_or_path, "--dtype", model.dtype]
             words += ["--attn-implementation", model.attn_implementation, "--batch-size", str(self.judge.batch_size)]
             words += [word for name in run.benchmarks for word in ("--benchmark", name + suffix)]

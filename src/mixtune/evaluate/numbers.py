@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
 
-from mixtune.evaluate.statistics import Interval, wilson_interval
+from mixtune.evaluate.statistics import Interval, wilson_bounds, wilson_interval
 
 RESAMPLES = 10_000
 CELLS_AT_ONCE = 4_000_000  # of a drawn matrix; bounds memory at 32 MB
@@ -94,7 +94,8 @@ def interval_of(number: Number, confidence: float = 0.95, seed: int = 0) -> tupl
     drawn_R = number.value([_resampled_totals(stratum, random) for stratum in number.strata])
     found = _percentile(number.estimate, drawn_R, confidence)
     if number.unit == "share" and found.high - found.low < 1e-9:
-        return _wilson(found.value, len(number.strata[0]), confidence), "Wilson over clusters"
+        low, high = wilson_bounds(found.value, len(number.strata[0]), confidence)
+        return Interval(value=found.value, low=low, high=high), "Wilson over clusters"
     return found, "bootstrap over clusters"
 
 
@@ -127,14 +128,6 @@ def compare_numbers(first: Number, second: Number, confidence: float = 0.95, see
         test=test,
         unit=first.unit,
     )
-
-
-def _wilson(share: float, size: int, confidence: float) -> Interval:
-    """Wilson's score interval of a share that need not be a whole number of `size`."""
-    z = float(norm.ppf(0.5 + confidence / 2))
-    middle = (share + z * z / (2 * size)) / (1 + z * z / size)
-    half = z / (1 + z * z / size) * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
-    return Interval(value=share, low=max(0.0, float(middle - half)), high=min(1.0, float(middle + half)))
 
 
 def _resampled_totals(stratum_CK: np.ndarray, random: np.random.Generator) -> np.ndarray:
