@@ -114,7 +114,7 @@ def test_nothing_is_unpickled() -> None:
 
 def test_tests_mirror_the_source() -> None:
     """Every test file is named after a source file or folder, or is one of the few that look at the whole."""
-    whole = {"test_house", "test_rules", "test_golden", "test_public", "test_recipes", "test_benchmarks", "test_zoo"}
+    whole = {"test_house", "test_cuda", "test_rules", "test_golden", "test_public", "test_benchmarks", "test_zoo"}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         folder = SOURCE / path.relative_to(ROOT / "tests").parent
         name = path.stem.removeprefix("test_")

@@ -86,8 +86,10 @@ def as_second(folder):
 WAYS = {
     "peft": by_peft,
     "peft, trainable": lambda folder: by_peft(folder, is_trainable=True),
-    "peft, low memory": lambda folder: by_peft(folder, low_cpu_mem_usage=True),
-    "peft, low memory, trainable": lambda folder: by_peft(folder, low_cpu_mem_usage=True, is_trainable=True),
+    "peft, low memory": lambda folder: by_peft(folder, low_cpu_mem_usage=True, torch_device="cpu"),
+    "peft, low memory, trainable": lambda folder: by_peft(
+        folder, low_cpu_mem_usage=True, is_trainable=True, torch_device="cpu"
+    ),
     "peft, another name and device": lambda folder: by_peft(folder, adapter_name="b", torch_device="cpu"),
     "peft, second adapter": as_second,
     "peft, automatic class": AutoPeftModel.from_pretrained,

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from mixtune import get_peft_model
 from mixtune.check import CHECKS, CheckReport, CheckRequest, RuleResult, run_check
+from mixtune.check.run import exact_convolutions
 from routed import config, randomise
 
 
@@ -56,3 +58,11 @@ def test_the_report_is_written_whole_and_without_numbers_that_are_none(tmp_path)
     assert written["model"] == "pocket" and written["broken"] == 1 and written["environment"] == {"torch": "1"}
     assert written["results"][0]["difference"] is None and written["results"][1]["kept"] is None
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["check.json"]
+
+
+def test_convolutions_are_exact_during_the_check_alone(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with pytest.raises(KeyError), exact_convolutions():
+        assert not torch.backends.cudnn.allow_tf32
+        raise KeyError
+    assert torch.backends.cudnn.allow_tf32

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mixtune import record_routing
+from mixtune.adapters.breakdown import part_of
 from mixtune.data import Encoder, read_samples
 from mixtune.routing.losses import entropy
 from mixtune.training.assemble import build_trainer, group_tasks
@@ -185,14 +186,20 @@ def test_bfloat16_base_trains_float32_copies_without_autocast(tiny_samples, tmp_
         assert value.dtype == (torch.float32 if value.requires_grad else torch.bfloat16), name
 
 
-def test_the_projector_has_its_own_learning_rate_and_vectors_no_decay(tiny_samples, tmp_path):
-    rates = {"learning_rate": 1e-3, "projector_learning_rate": 1e-4, "weight_decay": 0.1}
+def test_projector_and_routers_have_their_own_learning_rates_and_vectors_no_decay(tiny_samples, tmp_path):
+    rates = {"learning_rate": 1e-3, "projector_learning_rate": 1e-4, "router_learning_rate": 5e-3, "weight_decay": 0.1}
     trainer = make_trainer(tiny_samples(8), tmp_path / "run", adapter="mixlora", **rates)
     groups = trainer.create_optimizer().param_groups
     names = {id(p): n for n, p in trainer.model.named_parameters()}
     described = {
-        (group["lr"], group["weight_decay"]): {("projector" in names[id(p)], p.ndim > 1) for p in group["params"]}
+        (group["lr"], group["weight_decay"]): {(part_of(names[id(p)]), p.ndim > 1) for p in group["params"]}
         for group in groups
     }
-    assert described == {(1e-3, 0.1): {(False, True)}, (1e-4, 0.1): {(True, True)}, (1e-4, 0.0): {(True, False)}}
+    assert described == {
+        (1e-3, 0.1): {("factors", True)},
+        (5e-3, 0.1): {("routers", True)},
+        (1e-4, 0.1): {("projector", True)},
+        (1e-4, 0.0): {("projector", False)},
+    }
+    assert groups[0]["lr"] == 1e-3  # the one that is logged
     assert all(group["fused"] for group in groups)

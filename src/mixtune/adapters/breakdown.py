@@ -12,6 +12,7 @@ from mixtune.adapters.hooks import ModelHooks
 _ROUTER = re.compile(r"\.mixture_router_\w+\.")
 _FACTOR = re.compile(r"\.mixture_[AB]\.")
 _PROJECTOR = re.compile(rf"(^|\.)({'|'.join(PROJECTORS)})\.")
+_PARTS = {"routers": _ROUTER, "factors": _FACTOR, "projector": _PROJECTOR}
 
 
 def router_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -24,14 +25,17 @@ def factor_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if _FACTOR.search(name)}
 
 
+def part_of(name: str) -> str:
+    """What the parameter of this name belongs to: "routers", "factors", "projector" or "other"."""
+    return next((part for part, pattern in _PARTS.items() if pattern.search(name)), "other")
+
+
 def trainable_breakdown(model: nn.Module) -> dict[str, int]:
     """Number of trained values: factors (banks A and B), routers, projector, other."""
     counts = dict.fromkeys(("factors", "routers", "projector", "other"), 0)
-    parts = {"routers": _ROUTER, "factors": _FACTOR, "projector": _PROJECTOR}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            part = next((part for part, pattern in parts.items() if pattern.search(name)), "other")
-            counts[part] += parameter.numel()
+            counts[part_of(name)] += parameter.numel()
     return counts
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,13 +108,27 @@ def run_check(request: CheckRequest, progress: Callable[[RuleResult], None] | No
     if torch.cuda.is_available():
         adapted.to("cuda")
     pad = getattr(processor.tokenizer, "pad_token_id", None)
-    results = check_rules(adapted, examples, tolerance=request.allowed, pad_token_id=pad or 0, progress=progress)
+    with exact_convolutions():
+        results = check_rules(adapted, examples, tolerance=request.allowed, pad_token_id=pad or 0, progress=progress)
     return CheckReport(
         request=request,
         environment={name: value for name, value in describe_environment().items() if name != "home"},
         seconds=time.monotonic() - started,
         results=tuple(results),
     )
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Compute convolutions in float32, not in TF32, which is torch's default on CUDA: there the same picture in a batch
+    of another size gives features that differ by 1e-4, which is not the adapter's doing.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _adapted(model: PreTrainedModel, request: CheckRequest) -> nn.Module:

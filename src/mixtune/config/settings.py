@@ -161,8 +161,8 @@ class TrainSettings(Settings):
 
     Stage "align" trains the projector alone, after `warm_start_steps` contrastive steps without the language
     model; stage "tune" trains the adapter and stage "full" the language model itself (its weights in float32), and the
-    projector with it where `train_projector` is set. Learning rates are peak values; the projector's defaults to the
-    other. `max_steps` above 0 overrules the epochs.
+    projector with it where `train_projector` is set. Learning rates are peak values; those of the projector and of a
+    mixture's routers default to the other. `max_steps` above 0 overrules the epochs.
     Routing statistics are taken in one step of `routing_stats_steps`, in none if it is 0. The frozen vision tower sees
     `vision_batch_size` pictures at a time (default: all of a batch; one with data.feature_cache).
     """
@@ -171,6 +171,7 @@ class TrainSettings(Settings):
     learning_rate: Positive
     stage: Literal["align", "tune", "full"] = "tune"
     projector_learning_rate: Positive | None = None
+    router_learning_rate: Positive | None = None
     lr_scheduler_type: Text = "cosine"
     warmup_ratio: Share = 0.03
     weight_decay: NotNegative = 0.0

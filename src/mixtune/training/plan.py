@@ -66,8 +66,9 @@ def budget_lines(recipe: Recipe, spent: Budget) -> list[str]:
     """How long the run is and what it does with its steps."""
     settings = recipe.train
     rate = f"learning rate {settings.learning_rate:g}"
-    if settings.projector_learning_rate:
-        rate += f" (projector {settings.projector_learning_rate:g})"
+    own = {"projector": settings.projector_learning_rate, "routers": settings.router_learning_rate}
+    if any(own.values()):
+        rate += f" ({', '.join(f'{part} {value:g}' for part, value in own.items() if value)})"
     warm = f"{settings.warm_start_steps:,} warm-start steps, then " if settings.warm_start_steps else ""
     return [
         f"budget     {warm}{spent.steps:,} steps of {spent.batch} samples = {spent.epochs:.2f} epoch(s)",

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import ProgressCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from mixtune.adapters.families import PROJECTORS
+from mixtune.adapters.breakdown import part_of
 from mixtune.adapters.hooks import OWN_KEYS
 from mixtune.config import TrainSettings
 from mixtune.routing.prompts import BatchFacts
@@ -99,18 +99,19 @@ class MixtureTrainer(Trainer):
         return self.data.sampler
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over up to four groups: adapter and projector, each with weight decay (matrices) and without."""
+        """AdamW over groups by learning rate (the first is logged: the adapter's) and by decay (of matrices alone)."""
         if self.optimizer is not None:
             return self.optimizer
-        rates = (self.settings.learning_rate, self.settings.projector_learning_rate or self.settings.learning_rate)
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        settings, base = self.settings, self.settings.learning_rate
+        own = {"projector": settings.projector_learning_rate, "routers": settings.router_learning_rate}
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, weight in self.trained.model.named_parameters():
             if weight.requires_grad:
-                in_projector = any(part in PROJECTORS for part in name.split("."))
-                groups.setdefault((in_projector, weight.ndim < 2), []).append(weight)
+                rate = own.get(part_of(name)) or base
+                groups.setdefault((rate, weight.ndim < 2), []).append(weight)
         described = [
-            {"params": groups[key], "lr": rates[key[0]], "weight_decay": 0.0 if key[1] else self.args.weight_decay}
-            for key in sorted(groups)
+            {"params": weights, "lr": rate, "weight_decay": 0.0 if is_vector else self.args.weight_decay}
+            for (rate, is_vector), weights in sorted(groups.items(), key=lambda each: (each[0][0] != base, *each[0]))
         ]
         kind, options = self.get_optimizer_cls_and_kwargs(self.args)
         self.optimizer = kind(described, **options)
