@@ -15,6 +15,7 @@ from mixtune.data import Encoder, read_samples
 from mixtune.training import checkpoint as store
 from mixtune.training.arguments import check_names
 from mixtune.training.assemble import Tasks, build_trainer, fit_tasks
+from mixtune.training.centering import center_on_samples
 from mixtune.training.dryrun import rehearse
 from mixtune.training.features import fill_features, plan_features
 from mixtune.training.finish import save_run
@@ -81,6 +82,8 @@ def train(recipe: Recipe, *, resume: bool = True, dry_run: bool = False) -> Trai
     if features:
         fill_features(features, recipe, prepared.trained.model, encoder, say)
     trainer = build_trainer(recipe, prepared, encoder, tasks, features.store if features else None)
+    if not checkpoint:
+        center_on_samples(trainer, tasks, say)
     run_steps(trainer, prepared, checkpoint)
     return finish(trainer, recipe, prepared, tasks)
 

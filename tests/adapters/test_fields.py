@@ -25,6 +25,7 @@ WRONG = {
     "router_trainable": ("no", 1, "False"),
     "random_routing": ("yes", 1, []),
     "router_bias": ("on", 0),
+    "router_center": ("on", 0),
     "router_aux_loss_coef": ("1e-2", -1, -0.01, math.nan, math.inf, True),
     "target_modules": ("(", 5, [1], {"q_proj": 1}),
     "exclude_modules": ("*", 5, ["a", None]),

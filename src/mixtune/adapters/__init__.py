@@ -7,6 +7,7 @@ from mixtune.adapters.breakdown import (
     router_parameters,
     trainable_breakdown,
 )
+from mixtune.adapters.centering import center_routers, has_centers
 from mixtune.adapters.presets import PRESETS, Preset
 from mixtune.adapters.recording import ForwardRecord, RoutingRecord, record_routing
 from mixtune.adapters.settings import MixtureConfig
@@ -22,8 +23,10 @@ __all__ = [
     "Preset",
     "RoutingRecord",
     "auxiliary_loss",
+    "center_routers",
     "dead_routers",
     "factor_parameters",
+    "has_centers",
     "record_routing",
     "router_parameters",
     "trainable_breakdown",

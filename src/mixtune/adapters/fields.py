@@ -69,6 +69,7 @@ RULES: Mapping[str, Rule] = {
     "router_trainable": YES_OR_NO,
     "random_routing": YES_OR_NO,
     "router_bias": YES_OR_NO,
+    "router_center": YES_OR_NO,
     "router_aux_loss_coef": ("must be a finite number of at least 0", lambda value: is_number(value) and value >= 0),
     "target_modules": NAMES,
     "exclude_modules": NAMES,

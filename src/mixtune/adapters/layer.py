@@ -25,6 +25,8 @@ ROUTERS = (
     "mixture_router_A", "mixture_router_B", "mixture_router_AB", "mixture_router_choice", "mixture_router_embed"
 )  # fmt: skip
 
+CENTER = "mixture_center"  # what a router takes off the pooled prompt (`mixtune.adapters.centering`)
+
 DECODING_PARTS = ("mixture_A", "mixture_B", "mixture_dropout")
 
 
@@ -43,13 +45,13 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
 
     Parameters, all float32 whatever the base's dtype (nn.Linear each, so that every name is `<attr>.<adapter>.weight`):
     mixture_A [E·block, D], mixture_B [O, E·block], mixture_router_A and _B [E, D], mixture_router_AB [E, r·D],
-    mixture_router_choice and _embed [E, D]; a layer has those its adapter needs.
+    mixture_router_choice and _embed [E, D], mixture_center [1, D] (never trained); a layer has those its adapter needs.
     """
 
     base_layer: nn.Module
     in_features: int
     out_features: int
-    adapter_layer_names = ("mixture_A", "mixture_B", *ROUTERS)
+    adapter_layer_names = ("mixture_A", "mixture_B", *ROUTERS, CENTER)
     other_param_names = ("mixture_dropout", "mixture_plan")
 
     def __init__(self, base_layer: nn.Linear, holder: ScopeHolder) -> None:
@@ -70,8 +72,9 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
         config = plan.config
         self.mixture_plan[adapter] = plan
         self.mixture_dropout[adapter] = nn.Dropout(config.lora_dropout) if config.lora_dropout else nn.Identity()
-        if not config.routers_learn:
-            self.frozen_peft_weight_names[adapter] = ROUTERS
+        frozen = (() if config.routers_learn else ROUTERS) + ((CENTER,) if config.router_center else ())
+        if frozen:
+            self.frozen_peft_weight_names[adapter] = frozen
         self._add("mixture_A", adapter, self.in_features, plan.rows)
         self._add("mixture_B", adapter, plan.rows, self.out_features)
         if config.init_weights:
@@ -164,6 +167,9 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
 
     def _add_routers(self, adapter: str, config: MixtureConfig) -> None:
         width, size = self.in_features, config.size
+        if config.router_center:
+            self._add(CENTER, adapter, width, 1)
+            nn.init.zeros_(self.part(CENTER, adapter).weight)
         self._add("mixture_router_A", adapter, width, size, bias=config.router == "linear" and config.router_bias)
         if config.router == "linear":
             return

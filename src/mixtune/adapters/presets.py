@@ -35,6 +35,7 @@ class Preset:
     router_trainable: bool = True
     random_routing: bool = False
     router_bias: bool = False
+    router_center: bool = False
     router_scope: str = "linear"
     router_aux_loss_coef: float = 0.0
     router_aux_loss_scope: str = "batch"
@@ -56,6 +57,11 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             source=f"{_CONDITIONAL}, with routers that learn and read the prompt alone (METHODS 1, D1-D7)",
             r=4, num_factors=16, context="instance", router="conditional", conditional="published",
             gate="straight-through",
+        ),
+        "mixlora-centered": Preset(
+            source=f"{_CONDITIONAL}, as mixlora, with routers that read how a prompt differs from the mean prompt",
+            r=4, num_factors=16, context="instance", router="conditional", conditional="published",
+            gate="straight-through", router_center=True,
         ),
         "mixlora-published": Preset(
             source=f"{_CONDITIONAL}, as written: alpha = 2E, no gates, so routers get no gradient (METHODS 1)",

@@ -173,7 +173,7 @@ def _conditional(
         choice_embed=_weight(owner, "mixture_router_embed", adapter),
         choice_weight=_weight(owner, "mixture_router_choice", adapter),
     )
-    h_BD, bank_a_ED = _pooled(plan, x_BTD, scope), owner.part("mixture_A", adapter).weight
+    h_BD, bank_a_ED = _pooled(owner, plan, x_BTD, scope), owner.part("mixture_A", adapter).weight
     return conditional_route(h_BD, bank_a_ED, weights, plan.options, chosen)
 
 
@@ -183,7 +183,7 @@ def _linear(
     router, config = owner.part("mixture_router_A", plan.adapter), plan.config
     dense = config.dense == "always" or (config.dense == "inference" and not owner.training)
     options = TokenOptions(top_k=config.top_k, gate=config.gate, dense=dense)
-    seen = _pooled(plan, x_BTD, scope) if plan.instance else x_BTD
+    seen = _pooled(owner, plan, x_BTD, scope) if plan.instance else x_BTD
     return token_route(seen, router.weight, router.bias, options, chosen)
 
 
@@ -197,13 +197,14 @@ def _random(plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope, before: Kept | 
     return routed
 
 
-def _pooled(plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope) -> Tensor:
+def _pooled(owner: MixtureLinear, plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope) -> Tensor:
     # Where the router reads it detached, the mean needs no graph.
-    return scope.pool(
+    h_BD = scope.pool(
         x_BTD,
         whole=plan.config.pooling == "all",
         detach=plan.config.gate in HARD_GATES and plan.config.dense == "never",
     )
+    return h_BD - owner.part("mixture_center", plan.adapter).weight if plan.config.router_center else h_BD
 
 
 def _weight(owner: MixtureLinear, name: str, adapter: str) -> Tensor | None:

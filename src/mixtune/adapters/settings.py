@@ -53,6 +53,7 @@ class MixtureConfig(PeftConfig):
     released code's flags "input", "input_lora_a_param", "input_lora_a_choice". dense: when all experts are used,
     weighted by their probability ("never", "inference", "always"). pooling: an instance is read on its "prompt" or on
     "all" positions. keep_selection: the prompt's selection holds for the answer (needs pooling "prompt" to be False).
+    router_center: an instance's router reads its pooled prompt less the mean prompt, which `center_routers` finds.
     router_trainable False freezes the routers; random_routing draws selections instead (control). router_scope: one
     router for each "linear", "input" (linears that read the same: q, k, v; gate, up), "mlp" or decoder "layer"; the
     first linear of the group owns it, reads its input and conditions on its bank.
@@ -86,6 +87,7 @@ class MixtureConfig(PeftConfig):
     router_trainable: bool = of_preset()
     random_routing: bool = of_preset()
     router_bias: bool = of_preset()
+    router_center: bool = of_preset()
     router_scope: str = of_preset()
     router_aux_loss_coef: float = of_preset()
     router_aux_loss_scope: str = of_preset()
@@ -172,6 +174,8 @@ class MixtureConfig(PeftConfig):
             raise ValueError(f"context: router 'conditional' needs 'instance', got {self.context!r}")
         if self.context == "instance" and not self.keep_selection and self.pooling == "prompt":
             raise ValueError("keep_selection: False needs pooling 'all'; an answer's tokens are no prompt to pool over")
+        if self.router_center and self.context != "instance":
+            raise ValueError(f"router_center: needs context 'instance', got {self.context!r}")
         if self.random_routing and self.context != "instance":
             raise ValueError(f"random_routing: needs context 'instance', got {self.context!r}")
         self._check_targets()

@@ -137,6 +137,7 @@ class AdapterSettings(Settings):
     router_trainable: bool | None = None
     random_routing: bool | None = None
     router_bias: bool | None = None
+    router_center: bool | None = None
     router_scope: str | None = None
     router_aux_loss_coef: NotNegative | None = None
     router_aux_loss_scope: str | None = None

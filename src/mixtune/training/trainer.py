@@ -83,7 +83,7 @@ class MixtureTrainer(Trainer):
         self.watch = RouterWatch(hooks.routers if hooks else {})
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True  # compute_loss divides by the window's N
         unwrapped: Any = trained.model
-        self._still, self._head = vision_tower(unwrapped), unwrapped.get_output_embeddings()
+        self._still, self.head = vision_tower(unwrapped), unwrapped.get_output_embeddings()
         self._seconds_before, self._started = 0.0, time.monotonic()
         self._draft: Path | None = None
         for unwanted in (ProgressCallback, PrinterCallback):
@@ -126,7 +126,7 @@ class MixtureTrainer(Trainer):
         counted = torch.stack([count_supervised(batch["labels"]) for batch in batch_samples]).sum().to(device)
         return self.accelerator.gather(counted).sum() if self.args.world_size > 1 else counted
 
-    def _model_inputs(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor]:
+    def model_inputs(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor]:
         """(inputs in the model's float dtype, task ids); routing facts are kept only for a model that takes them."""
         dtype = next(self._still.parameters()).dtype
         batch = {k: v.to(dtype) if torch.is_floating_point(v) else v for k, v in inputs.items()}
@@ -143,8 +143,8 @@ class MixtureTrainer(Trainer):
         Returns the loss, with the per-token losses as second value if `return_outputs`.
         """
         self._still.eval()
-        batch, task_ids_B = self._model_inputs(inputs)
-        found = supervised_loss(model, batch, self._head, BatchFacts.of(batch, {}, None).owners())
+        batch, task_ids_B = self.model_inputs(inputs)
+        found = supervised_loss(model, batch, self.head, BatchFacts.of(batch, {}, None).owners())
         n_local = found.nll.numel()
         share = 1.0 / (num_items_in_batch if num_items_in_batch is not None else max(n_local, 1))
         task_loss = found.nll.sum() * share
