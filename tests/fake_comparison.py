@@ -92,6 +92,7 @@ def comparison(
             for task in (SEEN if name == "specialists" else [None])
         ],
         "failed": [],
+        "ran": "8 at a time on this machine, 2 thread(s) each, on one GPU",
         "command": "mixtune compare recipes/pocket/compare.yaml",
         "commit": {"hash": "0123abcd" * 5, "dirty": False},
         "settings": {
@@ -208,7 +209,7 @@ def facts_of(arm: str) -> dict[str, Any]:
         "samples": 6400.0,
         "train_seconds": 312.4,
         "evaluate_seconds": 51.2,
-        "peak_memory": {"host": 2_600_000_000},
+        "peak_memory": {"host": 2_600_000_000, "device": 1_900_000_000},
     }
 
 

@@ -85,9 +85,8 @@ def test_a_failing_run_stops_no_other_and_is_told(resumed):
     ended = run(root, settings, launch)
     (failed,) = ended.failed
     assert (failed.failed, failed.status) == ("train", 3) and len(launch.commands) == 1  # a new seed, the others kept
-    assert ended.result["failed"] == [
-        {"run": "lora seed 2", "command": "train", "log": str(root / "failing" / "lora" / "seed-2" / "log.txt")}
-    ]
+    told = {"run": "lora seed 2", "command": "train", "status": 3, "reason": "it broke"}
+    assert ended.result["failed"] == [{**told, "log": "lora/seed-2/log.txt"}]
     assert ended.result["results"][0]["arms"]["lora"]["seeds"] == [0, 1]
     assert [row["done"] for row in ended.result["runs"]] == [False, True, True]
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from peft import get_peft_model
 from pydantic import Field
 from rich.console import Console
@@ -22,7 +21,7 @@ from mixtune.config.settings import CountOrZero, Names, Text
 from mixtune.data import Sample, read_samples
 from mixtune.evaluate.settings import TaskGroup
 from mixtune.training.environment import describe_environment, versions
-from mixtune.training.loading import load_model
+from mixtune.training.loading import load_model, placed
 from mixtune.training.parts import load_adapter, quiet_peft, vision_tower
 
 
@@ -93,9 +92,7 @@ def load_subject(request: AnalysisRequest) -> Subject:
     base, processor = load_model(
         ModelSettings(name_or_path=request.model, dtype=request.dtype, attn_implementation=request.attn_implementation)
     )
-    model = adapted(base, request)
-    if torch.cuda.is_available():
-        model.to("cuda")
+    model = placed(adapted(base, request))
     return Subject(model=model, processor=processor, tasks=tasks)
 
 
