@@ -1,7 +1,12 @@
 """A comparison killed and resumed, with a run that fails, with settings that changed."""
 
+import getpass
 import json
+import os
+import platform
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +127,20 @@ def test_a_search_chooses_for_the_final_runs_and_an_arm_whose_search_failed_is_n
     found = tmp_path / "out" / "search" / "other" / "learning_rate-0.05_scaling-4.0" / "seed-0"
     assert (found / "run.json").exists()
     assert json.loads((found / "train_result.json").read_text())["metrics"]["steps"] == 2
+
+
+def test_what_leaves_the_machine_names_no_place_on_it(finished, tmp_path):
+    root, _, _, ended = finished
+    page = write_report(root / "out", tmp_path / "report.html")
+    texts = [path.read_text(encoding="utf-8") for path in (root / "out").glob("comparison.*")]
+    found = Page(page.read_text(encoding="utf-8"))
+    texts += [page.with_suffix(".json").read_text(), *found.words]
+    texts += [text for attrs, text in found.scripts if "json" in attrs.get("type", "")]
+    names = {str(root), str(Path.home()), os.environ["MIXTUNE_HOME"], f"{os.sep}{getpass.getuser()}{os.sep}"}
+    for text in texts:
+        assert not [name for name in names if name in text]
+        assert not re.search(rf"\b{re.escape(platform.node())}\b", text)
+        assert not re.findall(r"(?<![\w.~$/…<-])/\w+/\w+", text)
+    settings = ended.result["settings"]
+    assert settings["output_dir"] == "out" and settings["base"]["model"]["name_or_path"] == "model"
+    assert settings["base"]["data"]["sources"][0]["path"] == "train/samples.jsonl"

@@ -21,7 +21,7 @@ from mixtune.compare.pools import LocalPool, Pool
 from mixtune.compare.result import arm_facts, describe, results_by_size
 from mixtune.compare.search import Tried, choose, points, searched, winners
 from mixtune.compare.tables import show, to_csv, to_markdown
-from mixtune.config import write_atomic
+from mixtune.config import portable, write_atomic
 from mixtune.evaluate.store import write_json
 from mixtune.training.environment import describe_environment
 
@@ -157,9 +157,10 @@ class Comparer:
             "settings": self.loaded.settings.model_dump(mode="json"),
             "command": self.command,
             "commit": git_commit(),
-            "environment": describe_environment(),
+            "environment": {name: text for name, text in describe_environment().items() if name != "home"},
         }
-        return describe(plan, results_by_size(plan, finished), rest)
+        whole = describe(plan, results_by_size(plan, finished), rest)
+        return portable(whole, self.loaded.folder)
 
 
 def validation_score(runs: Sequence[Run], way: str) -> float:

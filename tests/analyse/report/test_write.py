@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 
 import pytest
 from PIL import Image
+from plotly.offline import get_plotlyjs
 
 from fake_runs import HOSTILE, USUAL, fake_run
 from html_page import Page
@@ -29,7 +32,9 @@ def test_page_has_every_section_and_fetches_nothing(report) -> None:
     style = re.search(r"<style>(.*?)</style>", path.read_text(), re.S)
     assert style is not None and "url(" not in style[1] and "@import" not in style[1]
     assert "prefers-color-scheme: dark" in style[1]
-    assert sum("plotly.js v" in text[:2000] for _, text in page.scripts) == 1
+    (unpacked,) = (text for attrs, text in page.scripts if attrs.get("type") == "application/gzip")
+    assert gzip.decompress(base64.b64decode(unpacked)).decode() == get_plotlyjs()
+    assert len(path.read_bytes()) < 2_400_000, "plotly.js is packed"
 
 
 def test_every_place_for_a_figure_has_its_figure(report) -> None:

@@ -19,7 +19,7 @@ from mixtune.analyse.routing.pictures import poster as routing_poster
 from mixtune.analyse.runs import RunFolders
 from mixtune.analyse.selections import usage_numbers
 from mixtune.analyse.still import save_figure
-from mixtune.config import write_atomic
+from mixtune.config import portable, write_atomic
 from mixtune.evaluate.store import write_json
 
 
@@ -33,6 +33,7 @@ def write_report(
     file appears complete or not at all. Raises ValueError naming what is missing, unreadable or unknown.
     """
     settings, out = settings or ReportSettings(), Path(out)
+    settings = settings.model_copy(update={"command": portable(settings.command)})
     if out.is_dir():
         raise ValueError(f"--out: '{out}' is a folder; name the page, e.g. {out / 'report.html'}")
     if out.with_suffix(".json").name in FORMATS:
