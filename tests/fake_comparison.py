@@ -88,7 +88,7 @@ def comparison(
                 "folder": f"{name}/seed-{seed}" + (f"/{task}" if task else ""),
             }
             for name in arms
-            for seed in range(seeds)
+            for seed in range(1 if name == "base" else seeds)
             for task in (SEEN if name == "specialists" else [None])
         ],
         "failed": [],
@@ -98,6 +98,7 @@ def comparison(
         "settings": {
             "search": {"seed": 0, "steps": None},
             "evaluate": {"validation": ["pocket/valid"], "benchmarks": ["pocket"]},
+            "arms": {"specialists": {"search_as": "lora"}, "lora": {"search_as": None}},
         },
         "environment": {"python": "3.11.7", "torch": "2.13.0", "device": "cpu", "threads": "2"},
     }
@@ -227,7 +228,7 @@ def search_of(arms: Sequence[str] | Mapping[str, Any]) -> list[dict[str, Any]]:
             "at_edge": ["adapter.scaling"] if number == 3 and arm == "mixlora" else [],
         }
         for arm in arms
-        if arm != "base"
+        if arm not in ("base", "specialists")
         for number, point in enumerate(points)
     ]
 
