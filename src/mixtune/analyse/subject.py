@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from peft import get_peft_model
 from pydantic import Field
 from rich.console import Console
@@ -97,10 +98,11 @@ def load_subject(request: AnalysisRequest) -> Subject:
 
 
 def adapted(base: PreTrainedModel, request: AnalysisRequest) -> nn.Module:
-    """`base` with the tuned adapter, or with a fresh one; in eval mode, nothing trains."""
+    """`base` with the tuned adapter, or with a fresh one, the same in every launch; in eval mode, nothing trains."""
     if request.adapter is not None:
         return load_adapter(base, request.adapter)
-    with quiet_peft():
+    with quiet_peft(), torch.random.fork_rng():
+        torch.manual_seed(0)
         return get_peft_model(base, MixtureConfig(preset=request.preset)).requires_grad_(False).eval()
 
 

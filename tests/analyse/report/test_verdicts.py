@@ -123,5 +123,5 @@ def test_what_limits_the_answer_is_listed() -> None:
     told = " ".join(caveats(found))
     assert "(base)" in told
     assert "A specialist spends all its steps on one task" in told
-    assert f"1 of {len(found.content['runs'])} runs have not finished" in told
+    assert f"1 of {len(found.content['runs'])} runs did not finish" in told
     assert "edge of its grid for mixlora:" in told

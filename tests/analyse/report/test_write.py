@@ -11,10 +11,13 @@ import pytest
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from fake_analyses import interference, routing, write_analyses
+from fake_comparison import SEEN, comparison, write_comparison
 from fake_runs import HOSTILE, USUAL, fake_run
 from html_page import Page
 from mixtune.analyse import ReportSettings, RunFolders, find_runs, write_report
 
+SMALL = interference(SEEN[:3], silent=0)
 SECTIONS = {"table", "bars", "curves", "routing", "samples", "budget", "settings"}
 
 
@@ -110,3 +113,23 @@ def test_a_way_nobody_answered_is_an_error(tmp_path) -> None:
     with pytest.raises(ValueError, match="'lora' has no 'greedy' results"):
         write_report(folder, tmp_path / "r.html", ReportSettings(way="greedy"))
     assert not list(tmp_path.glob("r.*"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "title"),
+    [
+        ({"comparison": True, "interference": SMALL}, "Do the tasks fight, and does a mixture help?"),
+        ({"interference": SMALL, "routing": routing(per_task=2)}, "Do the tasks fight?"),
+        ({"routing": routing(per_task=2)}, "What do the routers choose?"),
+    ],
+    ids=["comparison", "interference", "routing"],
+)
+def test_the_title_is_the_question_that_is_answered(parts, title, tmp_path) -> None:
+    if parts.get("comparison"):
+        write_comparison(tmp_path, comparison(), points=0)
+    write_analyses(tmp_path, **{name: content for name, content in parts.items() if name != "comparison"})
+    page = write_report(tmp_path, tmp_path / "report.html")
+    assert f"<title>{title} · mixtune</title>" in page.read_text(encoding="utf-8")
+    assert json.loads(page.with_suffix(".json").read_text())["title"] == title
+    page = write_report(tmp_path, tmp_path / "report.html", ReportSettings(title="Mine"))
+    assert "<title>Mine · mixtune</title>" in page.read_text(encoding="utf-8")

@@ -197,7 +197,7 @@ def caveats(compared: Compared) -> Sequence[str]:
     missing = [row["arm"] for row in runs if not row["done"]]
     if missing:
         found.append(
-            f"{len(missing)} of {len(runs)} runs have not finished or have failed "
+            f"{len(missing)} of {len(runs)} runs did not finish or failed "
             f"({listed(list(dict.fromkeys(missing)))}); an arm counts only its whole seeds."
         )
     edge = list(dict.fromkeys(row["arm"] for row in content["search"] if row["chosen"] and row["at_edge"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ def write_report(
         material = find_material(Path(runs), settings)
     else:
         material = Material(settings=settings, runs=chosen_runs(dict(runs), settings))
+    if not settings.title:
+        settings = settings.model_copy(update={"title": title_of(material)})
+        material = replace(material, settings=settings)
     if not (material.runs or material.comparison or material.interference or material.routing):
         raise ValueError(f"{runs}: its comparison has no finished arm yet; run the same `mixtune compare` again")
     comparisons = run_comparisons(material)
@@ -54,6 +58,17 @@ def write_report(
     write_stills(material, out)
     write_atomic(out, page)
     return out
+
+
+def title_of(material: Material) -> str:
+    """The question that the most telling part of a report answers."""
+    titles = (
+        (material.comparison, "Do the tasks fight, and does a mixture help?"),
+        (material.runs, "Tuned on many tasks at once"),
+        (material.interference, "Do the tasks fight?"),
+        (material.routing, "What do the routers choose?"),
+    )
+    return next((title for part, title in titles if part), "")
 
 
 def write_stills(material: Material, out: Path) -> None:

@@ -35,6 +35,7 @@ function paintTrace(trace) {
     trace.marker.line.color = colour(series);
     if (trace.error_x) trace.error_x.color = colour(series);
   } else {
+    trace.marker = { color: colour(series), size: 9 };
     trace.line = Object.assign(trace.line || {}, { color: colour(series), width: 2 });
   }
 }
