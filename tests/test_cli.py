@@ -207,7 +207,8 @@ def test_compare_leaves_with_status_one_for_a_run_that_failed_and_two_for_what_c
     assert failed.exit_code == 2 and "did you mean 'seeds'?" in failed.output and "Traceback" not in failed.output
     monkeypatch.setattr("mixtune.compare.pools.sys.executable", "/bin/false")  # stands for a run that fails
     failed = call("compare", compare_file)
-    assert failed.exit_code == 1 and "failed: lora seed 0 (train): see " in failed.output, failed.output
+    assert failed.exit_code == 1 and "failed: lora seed 0 (train): left with 1; see " in failed.output
+    assert "the same command repeats only what failed" in failed.output and "0 of 1" in failed.output
 
 
 def test_evaluate_asks_one_task_alone(saved_model, tiny_samples, tmp_path):

@@ -16,6 +16,7 @@ from mixtune.config import (
     load_recipe,
     mixtune_home,
     near,
+    portable,
 )
 
 GOOD = """\
@@ -287,3 +288,41 @@ def test_a_feature_cache_encodes_one_picture_at_a_time(write):
     assert load_recipe(write(text), ["vision_batch_size=1"]).train.vision_batch_size == 1
     (mistake,) = mistakes_of(write(text), ["vision_batch_size=8"])
     assert "train.vision_batch_size: 8, but data.feature_cache encodes one picture at a time" in mistake
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{cwd}/runs/compare", "runs/compare"),
+        ("mixtune compare {cwd}/a.yaml --out {cwd}", "mixtune compare a.yaml --out ."),
+        ("{recipe}/data/train.jsonl", "data/train.jsonl"),
+        ("{home}/pocket/model", "$MIXTUNE_HOME/pocket/model"),
+        ("error: {user}/mine: missing", "error: ~/mine: missing"),
+        ("{user}", "~"),
+        ("{user}x/y/z, {user}.", "…/z, ~."),
+        ("'/mnt/alice/llava-1.5/' or \"/opt/x/y.json\"", "'…/llava-1.5' or \"…/y.json\""),
+        ("path=/data/mme/images/1.png,", "path=…/1.png,"),
+        ("https://example.org/a/b and/or 1/2 pocket/natural/train ../x/y ~/a $A/b/c", None),
+        ("…/kept/as/it.is", None),
+        ("</script> /one", None),
+    ],
+)
+def test_a_text_that_leaves_the_machine_names_no_place_on_it(text, told, tmp_path, monkeypatch):
+    places = {name: tmp_path / name for name in ("cwd", "recipe", "home", "user")}
+    for folder in places.values():
+        folder.mkdir()
+    monkeypatch.chdir(places["cwd"])
+    monkeypatch.setenv("MIXTUNE_HOME", str(places["home"]))
+    monkeypatch.setenv("HOME", str(places["user"]))
+    text = text.format(**places)
+    told = text if told is None else told
+    assert portable(text, places["recipe"]) == told
+    assert portable([{"a": (text, 1.5, None)}], places["recipe"]) == [{"a": (told, 1.5, None)}]
+
+
+def test_the_inner_of_two_folders_names_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MIXTUNE_HOME", str(tmp_path / "cache"))
+    assert portable(f"{tmp_path}/cache/pocket {tmp_path}/cached") == "$MIXTUNE_HOME/pocket cached"
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert portable(f"{tmp_path}/real/x {tmp_path}/link/x", tmp_path / "link") == "x x"

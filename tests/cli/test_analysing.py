@@ -36,6 +36,13 @@ def test_interference_of_a_fresh_adapter(saved_model, tiny_samples, tmp_path) ->
     assert groups["B", "all"]["score"]["value"][0][1] is not None
     assert (out / "interference.png").exists()
     assert "LoRA B: deep (layer 1)" in (out / "report.html").read_text(encoding="utf-8")
+    assert not (out / "parts").exists(), "they are needed no more"
+    again = call("interference", saved_model, *words, "--out", out)
+    assert again.exit_code == 0 and "holds this measurement already" in again.output and not (out / "parts").exists()
+    repeated = json.loads((out / "interference.json").read_text(encoding="utf-8"))
+    assert repeated["groups"] == written["groups"] and repeated["seconds"] == written["seconds"]
+    other = call("interference", saved_model, *words, "--out", out, "--seed", 1, "--keep-parts")
+    assert other.exit_code == 0 and "already" not in other.output and (out / "parts" / "plan.json").exists()
 
 
 def test_routing_of_a_fresh_adapter(saved_model, tiny_samples, tmp_path) -> None:

@@ -1,7 +1,12 @@
 """A comparison killed and resumed, with a run that fails, with settings that changed."""
 
+import getpass
 import json
+import os
+import platform
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -85,9 +90,8 @@ def test_a_failing_run_stops_no_other_and_is_told(resumed):
     ended = run(root, settings, launch)
     (failed,) = ended.failed
     assert (failed.failed, failed.status) == ("train", 3) and len(launch.commands) == 1  # a new seed, the others kept
-    assert ended.result["failed"] == [
-        {"run": "lora seed 2", "command": "train", "log": str(root / "failing" / "lora" / "seed-2" / "log.txt")}
-    ]
+    told = {"run": "lora seed 2", "command": "train", "status": 3, "reason": "it broke"}
+    assert ended.result["failed"] == [{**told, "log": "lora/seed-2/log.txt"}]
     assert ended.result["results"][0]["arms"]["lora"]["seeds"] == [0, 1]
     assert [row["done"] for row in ended.result["runs"]] == [False, True, True]
 
@@ -123,3 +127,20 @@ def test_a_search_chooses_for_the_final_runs_and_an_arm_whose_search_failed_is_n
     found = tmp_path / "out" / "search" / "other" / "learning_rate-0.05_scaling-4.0" / "seed-0"
     assert (found / "run.json").exists()
     assert json.loads((found / "train_result.json").read_text())["metrics"]["steps"] == 2
+
+
+def test_what_leaves_the_machine_names_no_place_on_it(finished, tmp_path):
+    root, _, _, ended = finished
+    page = write_report(root / "out", tmp_path / "report.html")
+    texts = [path.read_text(encoding="utf-8") for path in (root / "out").glob("comparison.*")]
+    found = Page(page.read_text(encoding="utf-8"))
+    texts += [page.with_suffix(".json").read_text(), *found.words]
+    texts += [text for attrs, text in found.scripts if "json" in attrs.get("type", "")]
+    names = {str(root), str(Path.home()), os.environ["MIXTUNE_HOME"], f"{os.sep}{getpass.getuser()}{os.sep}"}
+    for text in texts:
+        assert not [name for name in names if name in text]
+        assert not re.search(rf"\b{re.escape(platform.node())}\b", text)
+        assert not re.findall(r"(?<![\w.~$/…<-])/\w+/\w+", text)
+    settings = ended.result["settings"]
+    assert settings["output_dir"] == "out" and settings["base"]["model"]["name_or_path"] == "model"
+    assert settings["base"]["data"]["sources"][0]["path"] == "train/samples.jsonl"

@@ -100,3 +100,11 @@ def test_a_blind_control_is_asked_alone(home) -> None:
         questions(EvaluationRequest(model="m", benchmarks=("pocket/natural", "pocket:blind")))
     samples, _ = questions(EvaluationRequest(model="m", benchmarks=("pocket:blind",)))
     assert {sample.task for sample in samples} == {"test_seen", "test_unseen"}
+
+
+def test_the_model_is_placed_before_it_is_asked(home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "load_model", lambda settings: ("model", "processor"))
+    monkeypatch.setattr(module, "placed", lambda model: f"{model} on the GPU")
+    monkeypatch.setattr(module, "evaluate", lambda model, *rest, **more: model)
+    request = EvaluationRequest(model="some/folder", benchmarks=("pocket/natural",))
+    assert module.evaluate_request(request, home / "out", batch_size=1) == "model on the GPU"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from picture_wheels import write_picture_wheels
@@ -152,6 +156,55 @@ def test_pictures_are_drawn_once_for_all_strengths(drawn) -> None:
     (folders[0] / MANIFEST).write_text(json.dumps({**manifest, "pictures": {}}))
     module.prepare_mix("conflict")
     assert json.loads((folders[0] / MANIFEST).read_text()) == manifest, "made of other pictures, so made again"
+
+
+@pytest.mark.parametrize("name", ["conflict", "natural"])
+def test_commands_that_need_the_same_mix_first_make_it_once(name, drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, waiting, written = threading.Event(), threading.Event(), []
+    write_natural, write_conflict = module.write_natural_data, module.write_mix
+
+    def slow(write, *given, **more):
+        written.append(name)
+        started.set()
+        assert waiting.wait(20), "the other command has to wait while this one writes"
+        return write(*given, **more)
+
+    monkeypatch.setattr(module, "NATURAL_COUNTS", dict.fromkeys(module.NATURAL_COUNTS, 1))
+    monkeypatch.setattr(module, "write_natural_data", functools.partial(slow, write_natural))
+    monkeypatch.setattr(module, "write_mix", functools.partial(slow, write_conflict))
+
+    def second() -> Path:
+        assert started.wait(20)
+        return module.prepare_mix(name, say=lambda text: waiting.set() if "another process" in text else None)
+
+    with ThreadPoolExecutor(2) as pool:
+        folders = [pool.submit(module.prepare_mix, name), pool.submit(second)]
+    assert folders[0].result() == folders[1].result() and written == [name]
+    assert len(drawn) == len(set(drawn))
+
+
+def test_commands_that_need_the_model_first_make_it_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, waiting, made = threading.Event(), threading.Event(), []
+
+    def make(paths, wheels, aligned, captions) -> None:
+        made.append(paths)
+        started.set()
+        assert waiting.wait(20), "the other command has to wait while this one converts"
+        paths.model.mkdir(parents=True)
+
+    monkeypatch.setenv("MIXTUNE_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "fetch_wheels", lambda *_, **__: {})
+    monkeypatch.setattr(module, "is_prepared", lambda folder: folder.exists())
+    monkeypatch.setattr(module, "is_current", lambda data, **_: True)
+    monkeypatch.setattr(module, "_make_pocket", make)
+
+    def second() -> PocketPaths:
+        assert started.wait(20)
+        return module.prepare_pocket(say=lambda text: waiting.set() if "another process" in text else None)
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(module.prepare_pocket), pool.submit(second)]
+    assert found[0].result() == found[1].result() and len(made) == 1
 
 
 def test_the_natural_mix_is_drawn_once(drawn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mixtune.config import ModelSettings
-from mixtune.training.loading import MODEL_BUILDERS, ModelError, load_model, local_config, meta_model
+from mixtune.training.loading import MODEL_BUILDERS, ModelError, load_model, local_config, meta_model, placed
 from runs import build_tiny
 
 
@@ -50,3 +50,11 @@ def test_a_model_that_cannot_be_loaded_is_named(name):
     with pytest.raises(ModelError, match=rf"model\.name_or_path: '{name}' cannot be loaded") as caught:
         load_model(ModelSettings(name_or_path=name))
     assert ("did you mean 'tiny'?" in str(caught.value)) == (name == "tinny")
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_questions_are_asked_on_the_gpu_where_there_is_one(gpu, monkeypatch):
+    model = torch.nn.Linear(1, 1)
+    moved = monkeypatch.setattr(model, "to", lambda device: (model, device)) or (model, "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert placed(model) == (moved if gpu else model)

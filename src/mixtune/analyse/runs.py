@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mixtune.config import near
+from mixtune.config import near, portable
 from mixtune.evaluate.store import RESULTS, SAMPLES, read_lines
 from mixtune.evaluate.usage import USAGE
 
@@ -65,18 +65,21 @@ def find_runs(run_dir: str | Path) -> dict[str, RunFolders]:
 
 
 def read_run(label: str, folders: RunFolders) -> Run:
-    """Read one model's files. Raises ValueError naming the file that is missing or not JSON."""
+    """Read one model's files; settings in them lose paths of this machine. Raises ValueError naming the file that is
+    missing or not JSON.
+    """
     results, samples = folders.evaluation / RESULTS, folders.evaluation / SAMPLES
     for path in (results, samples):
         if not path.exists():
             raise ValueError(f"{path}: missing; the evaluation of {label!r} has not finished")
     usage, training = folders.evaluation / USAGE, folders.training
+    recipe = training / RECIPE if training else None
     return Run(
         label=label,
-        results=_read_json(results),
+        results=portable(_read_json(results)),
         rows=read_lines(samples),
         log=read_lines(training / LOG) if training and (training / LOG).exists() else (),
-        recipe=(training / RECIPE).read_text(encoding="utf-8") if training and (training / RECIPE).exists() else "",
+        recipe=portable(recipe.read_text(encoding="utf-8")) if recipe and recipe.exists() else "",
         budget=_read_json(training / BUDGET) if training and (training / BUDGET).exists() else {},
         usage=usage if usage.exists() else None,
     )

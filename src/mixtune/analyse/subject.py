@@ -22,7 +22,7 @@ from mixtune.config.settings import CountOrZero, Names, Text
 from mixtune.data import Sample, read_samples
 from mixtune.evaluate.settings import TaskGroup
 from mixtune.training.environment import describe_environment, versions
-from mixtune.training.loading import load_model
+from mixtune.training.loading import load_model, placed
 from mixtune.training.parts import load_adapter, quiet_peft, vision_tower
 
 
@@ -93,17 +93,16 @@ def load_subject(request: AnalysisRequest) -> Subject:
     base, processor = load_model(
         ModelSettings(name_or_path=request.model, dtype=request.dtype, attn_implementation=request.attn_implementation)
     )
-    model = adapted(base, request)
-    if torch.cuda.is_available():
-        model.to("cuda")
+    model = placed(adapted(base, request))
     return Subject(model=model, processor=processor, tasks=tasks)
 
 
 def adapted(base: PreTrainedModel, request: AnalysisRequest) -> nn.Module:
-    """`base` with the tuned adapter, or with a fresh one; in eval mode, nothing trains."""
+    """`base` with the tuned adapter, or with a fresh one, the same in every launch; in eval mode, nothing trains."""
     if request.adapter is not None:
         return load_adapter(base, request.adapter)
-    with quiet_peft():
+    with quiet_peft(), torch.random.fork_rng():
+        torch.manual_seed(0)
         return get_peft_model(base, MixtureConfig(preset=request.preset)).requires_grad_(False).eval()
 
 

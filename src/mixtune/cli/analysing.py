@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,28 +49,94 @@ analyse = typer.Typer(
 )
 app.add_typer(analyse, name="analyse")
 
-Model = Annotated[str, typer.Argument(help="Folder, hub id, or `pocket`.")]
-Data = Annotated[list[str], typer.Option("--data", "-d", help="File of samples, or `pocket/<split>`; repeatable.")]
-Unseen = Annotated[list[str] | None, typer.Option("--unseen", help="The same, of tasks that were not trained on.")]
-Adapter = Annotated[Path | None, typer.Option("--adapter", "-a", help="Folder of a tuned adapter.")]
-Preset = Annotated[str, typer.Option(help="Method of a fresh adapter, where none is given.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder; default ADAPTER or runs/MODEL, with the name.")]
-Tasks = Annotated[str, typer.Option(help="Only these tasks, with commas between.")]
-MaxBad = Annotated[int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples.")]
-Base = Annotated[Dtype, typer.Option(help="What the base is held in.")]
-Attention = Annotated[str, typer.Option("--attn-implementation", help="As in transformers.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the processor; default all.")]
+Command = Callable[..., None]
+
+
+def _option(name: str, kind: Any, words: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, words], default=default)
+
+
+SHARED = (
+    _option("model", str, typer.Argument(help="Folder, hub id, or `pocket`.")),
+    _option("data", list[str], typer.Option("--data", "-d", help="File of samples, or `pocket/<split>`; repeatable.")),
+    _option("adapter", Path | None, typer.Option("--adapter", "-a", help="Folder of a tuned adapter."), None),
+    _option("preset", str, typer.Option(help="Method of a fresh adapter, where none is given.")),
+    _option(
+        "out",
+        Path | None,
+        typer.Option("--out", "-o", help="Folder; default ADAPTER or runs/MODEL, with the name."),
+        None,
+    ),
+    _option(
+        "unseen", list[str] | None, typer.Option("--unseen", help="The same, of tasks that were not trained on."), None
+    ),
+    _option("tasks", str, typer.Option(help="Only these tasks, with commas between."), ""),
+    _option("max_bad", int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples."), 0),
+    _option("dtype", Dtype, typer.Option(help="What the base is held in."), Dtype.bfloat16),
+    _option("attn_implementation", str, typer.Option(help="As in transformers."), "sdpa"),
+    _option("threads", int | None, typer.Option(min=1, help="Threads of the processor; default all."), None),
+)
+"""The options of both analyses; the default of `preset` is each one's own."""
+
+
+def _asked(name: str, given: Mapping[str, Any]) -> tuple[Any, Path]:
+    """The request made of the values of SHARED, and the folder to write into, whose default ends in `name`."""
+    from mixtune.analyse.subject import AnalysisRequest
+    from mixtune.pocket.analysing import resolve_analysis
+
+    if given["threads"]:
+        import torch
+
+        torch.set_num_threads(given["threads"])
+    kept = {key: value for key, value in given.items() if key not in ("out", "threads")}
+    words = {"tasks": _names(given["tasks"]), "dtype": given["dtype"].value}
+    files = {key: tuple(given[key] or ()) for key in ("data", "unseen")}
+    request = resolve_analysis(AnalysisRequest.model_validate({**kept, **words, **files}))
+    folder = given["out"] or (given["adapter"] or Path("runs") / Path(given["model"]).name) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return request, folder
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def asking(name: str, preset: str) -> Callable[[Command], Command]:
+    """Make a command of a function of (request, folder, options of its own): the options SHARED come first.
+
+    preset: the method of a fresh adapter, where the user names none.
+    """
+
+    def decorate(command: Command) -> Command:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[2:]
+        shared = [each.replace(default=preset) if each.name == "preset" else each for each in SHARED]
+
+        def called(**given: Any) -> None:
+            with user_errors():
+                request, folder = _asked(name, {each.name: given.pop(each.name) for each in shared})
+                command(request, folder, **given)
+
+        listed = [*shared, *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own)]
+        called.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+        called.__doc__ = command.__doc__
+        return called
+
+    return decorate
+
+
+def _page(path: Path) -> Path:
+    """The report of an analysis' folder."""
+    from mixtune.analyse import ReportSettings, write_report
+
+    settings = ReportSettings(command=f"mixtune report {path.parent}")
+    return write_report(path.parent, path.parent / "report.html", settings)
 
 
 @analyse.command("interference", help=INTERFERENCE_HELP)
+@asking("interference", preset="lora")
 def interference_command(
-    model: Model,
-    data: Data,
-    adapter: Adapter = None,
-    preset: Preset = "lora",
-    out: Out = None,
-    unseen: Unseen = None,
-    tasks: Tasks = "",
+    request: Any,
+    folder: Path,
     layers: Annotated[str, typer.Option(help="shallow,middle,deep, or all, or numbers.")] = "shallow,middle,deep",
     linears: Annotated[str, typer.Option(help="Kinds of linears, with commas between; default all.")] = "",
     per_task: Annotated[int, typer.Option("--per-task", min=4, help="At most N samples of a task.")] = 200,
@@ -77,117 +145,42 @@ def interference_command(
     lookahead: Annotated[float | None, typer.Option(help="Length λ of a step: also the exact form.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Speed and memory.")] = 16,
     resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap.")] = 1000,
+    keep_parts: Annotated[bool, typer.Option("--keep-parts", help="Keep what other --resamples start from.")] = False,
     seed: Annotated[int, typer.Option(help="Of the draw and the bootstrap.")] = 0,
-    max_bad: MaxBad = 0,
-    dtype: Base = Dtype.bfloat16,
-    attention: Attention = "sdpa",
-    threads: Threads = None,
 ) -> None:
     """Measure, print the summary and say where the files are."""
-    with user_errors():
-        from mixtune.analyse.interference import InterferenceSettings, analyse_interference
-        from mixtune.analyse.interference.console import print_interference
-        from mixtune.pocket.analysing import resolve_analysis
+    from mixtune.analyse.interference import InterferenceSettings, analyse_interference
+    from mixtune.analyse.interference.console import print_interference
 
-        _set_threads(threads)
-        given = {"unit": unit, "blocks": blocks, "lookahead": lookahead, "resamples": resamples, "seed": seed}
-        settings = InterferenceSettings.model_validate(
-            {"layers": layers, "linears": _names(linears), "per_task": per_task, "batch_size": batch_size, **given}
-        )
-        request = resolve_analysis(
-            _request(
-                model,
-                data,
-                unseen,
-                tasks,
-                adapter=adapter,
-                preset=preset,
-                max_bad=max_bad,
-                dtype=dtype.value,
-                attn_implementation=attention,
-            )
-        )
-        path = analyse_interference(request, settings, _folder(out, adapter, model, "interference"), typer.echo)
-        print_interference(path)
-        typer.echo(f"written to {path.parent}, with a page of it: {_page(path, 'Do the tasks fight?')}")
-
-
-def _request(model: str, data: list[str], unseen: list[str] | None, tasks: str, **given: Any) -> Any:
-    from mixtune.analyse.subject import AnalysisRequest
-
-    named = {"model": model, "data": tuple(data), "unseen": tuple(unseen or ()), "tasks": _names(tasks)}
-    return AnalysisRequest.model_validate({**named, **given})
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _folder(out: Path | None, adapter: Path | None, model: str, name: str) -> Path:
-    folder = out or (adapter or Path("runs") / Path(model).name) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _page(path: Path, title: str) -> Path:
-    """The report of an analysis' folder."""
-    from mixtune.analyse import ReportSettings, write_report
-
-    settings = ReportSettings(title=title, command=f"mixtune report {path.parent}")
-    return write_report(path.parent, path.parent / "report.html", settings)
-
-
-def _set_threads(count: int | None) -> None:
-    if count:
-        import torch
-
-        torch.set_num_threads(count)
+    given = {"unit": unit, "blocks": blocks, "lookahead": lookahead, "resamples": resamples, "seed": seed}
+    settings = InterferenceSettings.model_validate(
+        {"layers": layers, "linears": _names(linears), "per_task": per_task, "batch_size": batch_size, **given}
+    )
+    path = analyse_interference(request, settings, folder, typer.echo, keep_parts=keep_parts)
+    print_interference(path)
+    typer.echo(f"written to {path.parent}, with a page of it: {_page(path)}")
 
 
 @analyse.command("routing", help=ROUTING_HELP)
+@asking("routing", preset="mixlora")
 def routing_command(
-    model: Model,
-    data: Data,
-    adapter: Adapter = None,
-    preset: Preset = "mixlora",
-    out: Out = None,
-    unseen: Unseen = None,
-    tasks: Tasks = "",
-    layers: Annotated[str, typer.Option(help="With a map of their own: shallow, middle, deep, or numbers.")] = (
-        "shallow,middle,deep"
-    ),
+    request: Any,
+    folder: Path,
+    layers: Annotated[
+        str, typer.Option(help="With a map of their own: shallow, middle, deep, or numbers.")
+    ] = "shallow,middle,deep",
     per_task: Annotated[int, typer.Option("--per-task", min=2, help="At most N samples of a task.")] = 20,
     redraws: Annotated[int, typer.Option(min=1, help="Untrained routers to hold it against.")] = 4,
     neighbours: Annotated[int, typer.Option(min=1, help="Nearest prompts that vote.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Speed and memory.")] = 32,
     seed: Annotated[int, typer.Option(help="Of the draw, the untrained router and the maps.")] = 0,
-    max_bad: MaxBad = 0,
-    dtype: Base = Dtype.bfloat16,
-    attention: Attention = "sdpa",
-    threads: Threads = None,
 ) -> None:
     """Record, print the tables and say where the files are."""
-    with user_errors():
-        from mixtune.analyse.routing import RoutingSettings, analyse_routing
-        from mixtune.analyse.routing.console import print_routing
-        from mixtune.pocket.analysing import resolve_analysis
+    from mixtune.analyse.routing import RoutingSettings, analyse_routing
+    from mixtune.analyse.routing.console import print_routing
 
-        _set_threads(threads)
-        given = {"layers": layers, "per_task": per_task, "redraws": redraws, "neighbours": neighbours, "seed": seed}
-        settings = RoutingSettings.model_validate({**given, "batch_size": batch_size})
-        request = resolve_analysis(
-            _request(
-                model,
-                data,
-                unseen,
-                tasks,
-                adapter=adapter,
-                preset=preset,
-                max_bad=max_bad,
-                dtype=dtype.value,
-                attn_implementation=attention,
-            )
-        )
-        path = analyse_routing(request, settings, _folder(out, adapter, model, "routing"))
-        print_routing(path)
-        typer.echo(f"written to {path.parent}, with a page of it: {_page(path, 'What do the routers choose?')}")
+    given = {"layers": layers, "per_task": per_task, "redraws": redraws, "neighbours": neighbours, "seed": seed}
+    settings = RoutingSettings.model_validate({**given, "batch_size": batch_size})
+    path = analyse_routing(request, settings, folder)
+    print_routing(path)
+    typer.echo(f"written to {path.parent}, with a page of it: {_page(path)}")

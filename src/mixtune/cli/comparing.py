@@ -63,8 +63,7 @@ def _page(folder: Path) -> Path:
     """The report of a comparison's folder."""
     from mixtune.analyse import ReportSettings, write_report
 
-    title = "Do the tasks fight, and does a mixture help?"
-    settings = ReportSettings(title=title, command=f"mixtune report {folder}")
+    settings = ReportSettings(command=f"mixtune report {folder}")
     return write_report(folder, folder / "report.html", settings)
 
 

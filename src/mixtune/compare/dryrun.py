@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from rich.console import Console
 
+from mixtune.compare.grid import Grid
 from mixtune.compare.plan import Names, Plan, Run
 from mixtune.compare.result import matched
 from mixtune.compare.search import points, searched
-from mixtune.compare.tables import Grid
 from mixtune.training.dryrun import rehearse
 
 

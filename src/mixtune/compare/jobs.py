@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtune.analyse.runs import EVALUATION
+from mixtune.compare.failures import reason
 from mixtune.compare.plan import Run
 from mixtune.compare.settings import JudgeSettings
 from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, write_atomic
@@ -83,11 +84,16 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a job ended: repeated nothing (`kept`), or ran for `seconds`; `failed` is the command that went wrong."""
+    """How a job ended: repeated nothing (`kept`), or ran for `seconds`.
+
+    failed: the command that went wrong, "train", "evaluate", or "run" where none could be started; reason: why, in a
+    line; status: what it left with.
+    """
 
     job: Job
     kept: bool = False
     failed: str = ""
+    reason: str = ""
     status: int = 0
     seconds: float = 0.0
 
@@ -209,9 +215,19 @@ def execute(job: Job, launch: Launch, variables: Mapping[str, str]) -> Outcome:
             status = launch(words, job.path / LOG_FILE, variables, lock)
             if status:
                 _note(job, DISCARDING if anew and words[0] == "train" else "failed")
-                return Outcome(job=job, failed=words[0], status=status, seconds=time.monotonic() - started)
+                why = reason(status, job.path / LOG_FILE)
+                spent = time.monotonic() - started
+                return Outcome(job=job, failed=words[0], reason=why, status=status, seconds=spent)
         _note(job, "done")
     return Outcome(job=job, seconds=time.monotonic() - started)
+
+
+def attempt(job: Job, launch: Launch, variables: Mapping[str, str]) -> Outcome:
+    """`execute`, with an error of this process (a full disk, a folder that cannot be written) as a failed job too."""
+    try:
+        return execute(job, launch, variables)
+    except Exception as error:
+        return Outcome(job=job, failed="run", reason=f"{type(error).__name__}: {error}", status=1)
 
 
 def _note(job: Job, status: str) -> None:

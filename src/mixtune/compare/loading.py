@@ -25,13 +25,14 @@ UNUSED_DIR = "-"  # every run gets its own folder
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A comparison's settings, the recipe of each arm (seed, steps and folder are not decided yet), and plain data of
-    the file as it was read, base recipe included.
+    """A comparison's settings, the recipe of each arm (seed, steps and folder are not decided yet), plain data of the
+    file as it was read, base recipe included, and the folder it lies in.
     """
 
     settings: Comparison
     recipes: dict[str, Recipe]
     source: dict[str, Any]
+    folder: Path
 
 
 def load_comparison(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Loaded:
@@ -57,7 +58,7 @@ def load_comparison(path: str | os.PathLike[str], overrides: Sequence[str] = ())
     recipes = _recipes(draft)
     if draft.mistakes or settings is None:
         raise ConfigError(draft.sorted_mistakes())
-    return Loaded(settings=settings, recipes=recipes, source=draft.value)
+    return Loaded(settings=settings, recipes=recipes, source=draft.value, folder=Path(draft.file).parent)
 
 
 def _read_base(draft: Draft) -> None:

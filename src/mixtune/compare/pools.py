@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -9,11 +10,16 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
-from mixtune.compare.jobs import Job, Launch, Outcome, execute
+import torch
+
+from mixtune.compare.failures import HEADED
+from mixtune.compare.jobs import Job, Launch, Outcome, attempt
 
 RAY_HINT = "--ray: Ray is not installed; pip install 'mixtune[ray]'"
+DEVICES = "CUDA_VISIBLE_DEVICES"
 PASSED_ON = ("PYTHONPATH", "MIXTUNE_HOME", "HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TOKENIZERS_PARALLELISM")
 
 
@@ -27,13 +33,37 @@ class Pool(Protocol):
 
 
 def thread_share(workers: int) -> int:
-    """Threads of each of `workers` processes on this machine, at least one."""
-    return max(1, len(os.sched_getaffinity(0)) // workers) if hasattr(os, "sched_getaffinity") else 1
+    """Threads of each of `workers` processes: the cores that are ours divided among them, at least one."""
+    return max(1, usable_cores() // workers)
+
+
+def usable_cores(limits: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use: those it is bound to, and no more than its container's share of time gives.
+
+    limits: where Linux tells that share, as "cpu.max" with quota and period in microseconds (version 2 of cgroups) or
+    as two files (version 1).
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((limits / name).read_text() for name in names).split()
+            share = int(quota) / int(period)
+        except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max" for no limit
+            continue
+        return min(bound, math.ceil(share)) if share > 0 else bound
+    return bound
 
 
 def thread_variables(threads: int) -> dict[str, str]:
     """What tells the numerical libraries of a process how many threads it may use."""
     return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that processes started here may use, as CUDA_VISIBLE_DEVICES names them; empty without any."""
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get(DEVICES, "").split(",") if name.strip()]
+    return (named or [str(number) for number in range(count)])[:count]
 
 
 class Launcher:
@@ -47,7 +77,7 @@ class Launcher:
     def __call__(self, words: Sequence[str], log: Path, variables: Mapping[str, str], lock: int) -> int:
         """Run `python -m mixtune` with `words`, appending what it prints to `log`; returns its exit status."""
         with log.open("ab") as file:
-            file.write(f"$ mixtune {' '.join(words)}\n".encode())
+            file.write(f"{HEADED}{' '.join(words)}\n".encode())
             file.flush()
             with self._lock:
                 if self._stopped:
@@ -73,18 +103,36 @@ class Launcher:
 
 
 class LocalPool:
-    """`workers` jobs at a time on this machine, each with `threads` threads, by default its share of the machine's."""
+    """`workers` jobs at a time on this machine, each with `threads` threads, by default its share of the machine's.
+
+    Where there are several GPUs, each worker has one of them, in turn: one run never spreads over two, and no GPU has
+    two workers more than another. One GPU is shared by all.
+    """
 
     def __init__(self, workers: int = 1, launch: Launch | None = None, threads: int | None = None):
         self.workers, self.launch, threads = workers, launch, threads or thread_share(workers)
-        self.variables = thread_variables(threads)
+        gpus = visible_gpus()
+        places = [{DEVICES: gpus[number % len(gpus)]} if len(gpus) > 1 else {} for number in range(workers)]
+        self.variables = [{**thread_variables(threads), **place} for place in places]
         self.about = f"{workers} at a time on this machine, {threads} thread(s) each"
+        if gpus:
+            self.about += f", on {len(gpus)} GPUs in turn" if len(gpus) > 1 else ", on one GPU"
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """See `Pool`."""
-        launcher = Launcher()
+        launcher, free = Launcher(), SimpleQueue[Mapping[str, str]]()
+        for variables in self.variables:
+            free.put(variables)
+
+        def work(job: Job) -> Outcome:
+            variables = free.get()
+            try:
+                return attempt(job, self.launch or launcher, variables)
+            finally:
+                free.put(variables)
+
         with ThreadPoolExecutor(self.workers) as threads:
-            running = [threads.submit(execute, job, self.launch or launcher, self.variables) for job in jobs]
+            running = [threads.submit(work, job) for job in jobs]
             try:
                 for ended in as_completed(running):
                     yield ended.result()
@@ -129,7 +177,8 @@ class RayPool:
                 try:
                     yield self.ray.get(ended)
                 except self.ray.exceptions.RayError as error:
-                    yield Outcome(job=job, failed=f"Ray: {str(error).strip().splitlines()[-1]}", status=1)
+                    why = str(error).strip().splitlines()[-1]
+                    yield Outcome(job=job, failed="run", reason=f"Ray: {why}", status=1)
         finally:
             for each in waiting:
                 self.ray.cancel(each, force=True)
@@ -138,4 +187,4 @@ class RayPool:
 def _execute_there(job: Job, folder: str, variables: Mapping[str, str]) -> Outcome:
     """One job on a machine of the cluster, in the launcher's working folder."""
     os.chdir(folder)
-    return execute(job, Launcher(), variables)
+    return attempt(job, Launcher(), variables)

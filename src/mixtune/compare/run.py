@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mixtune.compare.gather import Finished, read_finished
@@ -20,7 +21,7 @@ from mixtune.compare.pools import LocalPool, Pool
 from mixtune.compare.result import arm_facts, describe, results_by_size
 from mixtune.compare.search import Tried, choose, points, searched, winners
 from mixtune.compare.tables import show, to_csv, to_markdown
-from mixtune.config import write_atomic
+from mixtune.config import portable, write_atomic
 from mixtune.evaluate.store import write_json
 from mixtune.training.environment import describe_environment
 
@@ -151,13 +152,15 @@ class Comparer:
             "arms": {name: arm_facts(plan, arm, finished) for name, arm in plan.arms.items()},
             "search": [row.as_dict() for row in tried],
             "runs": [_row(run, self.out, str(run.folder) in done) for run in runs],
-            "failed": [{"run": each.job.label, "command": each.failed, "log": _log(each.job)} for each in failed],
+            "failed": [_failure(each, self.out) for each in failed],
+            "ran": self.pool.about,
             "settings": self.loaded.settings.model_dump(mode="json"),
             "command": self.command,
             "commit": git_commit(),
-            "environment": describe_environment(),
+            "environment": {name: text for name, text in describe_environment().items() if name != "home"},
         }
-        return describe(plan, results_by_size(plan, finished), rest)
+        whole = describe(plan, results_by_size(plan, finished), rest)
+        return portable(whole, self.loaded.folder)
 
 
 def validation_score(runs: Sequence[Run], way: str) -> float:
@@ -176,9 +179,7 @@ def work(job: Job) -> int:
 def told(outcome: Outcome) -> str:
     """A line for a job that has ended."""
     if outcome.failed:
-        return (
-            f"[red]failed[/red] {outcome.job.label}: {outcome.failed} left with {outcome.status}; {_log(outcome.job)}"
-        )
+        return f"[red]failed[/red] {outcome.job.label}: {outcome.failed}: {escape(outcome.reason)}; {_log(outcome.job)}"
     if outcome.kept:
         return f"kept   {outcome.job.label}"
     return f"done   {outcome.job.label} in {outcome.seconds:.0f} s"
@@ -186,6 +187,12 @@ def told(outcome: Outcome) -> str:
 
 def _log(job: Job) -> str:
     return str(job.path / LOG_FILE)
+
+
+def _failure(outcome: Outcome, out: Path) -> dict[str, Any]:
+    job = outcome.job
+    row = {"run": job.label, "command": outcome.failed, "status": outcome.status, "reason": outcome.reason}
+    return {**row, "log": str((job.path / LOG_FILE).relative_to(out))}
 
 
 def _row(run: Run, out: Path, done: bool) -> dict[str, Any]:
@@ -216,4 +223,6 @@ def show_ended(ended: Ended, console: Console, say: Callable[[str], None]) -> No
     show(console, ended.result)
     say(f"written to {ended.folder / RESULT} (with {CSV} and {MARKDOWN})")
     for outcome in ended.failed:
-        say(f"failed: {outcome.job.label} ({outcome.failed}): see {_log(outcome.job)}")
+        say(f"failed: {outcome.job.label} ({outcome.failed}): {outcome.reason}; see {_log(outcome.job)}")
+    if ended.failed:
+        say("the same command repeats only what failed")

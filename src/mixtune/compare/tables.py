@@ -5,46 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
+
+from mixtune.compare.grid import Grid
 
 ARMS_ABREAST = 4
-DASH, WIDEST = "–", 10_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """A table as text: a title, the names of the columns, rows of cells; the first column is left-aligned."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def show(self, console: Console) -> None:
-        """Print it; nothing is cut, also where the console is narrower."""
-        wide = Console(file=console.file, width=WIDEST, force_terminal=console.is_terminal)
-        table = self.rich()
-        table.width = Measurement.get(wide, wide.options, table).maximum
-        wide.print(table, soft_wrap=True)
-
-    def rich(self) -> Table:
-        """For a console."""
-        table = Table(title=self.title, title_justify="left", box=None, pad_edge=False, header_style="bold underline")
-        for number, name in enumerate(self.header):
-            table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def markdown(self) -> str:
-        """The same in Markdown."""
-        lines = [f"**{self.title}**", "", f"| {' | '.join(self.header)} |"]
-        lines.append("|---|" + "---:|" * (len(self.header) - 1))
-        return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in self.rows)]) + "\n"
+DASH = "–"
+PEAKS = ("peak RAM GiB", "peak GPU GiB")  # of the process; of a GPU what its tensors held
 
 
 def per_cent(entry: Mapping[str, Any] | None, *, sign: bool = False) -> str:
@@ -62,26 +31,45 @@ def grids(result: Mapping[str, Any]) -> Iterator[Grid]:
     """All tables of a comparison.json in the order in which they answer: who wins, by task, at what cost, how found."""
     for entry in result["results"]:
         name = f", {entry['data_size']} samples a task" if entry["data_size"] else ""
-        yield _overall(entry, name)
+        yield _overall(entry, name, planned_seeds(result, entry["data_size"]))
         for specialists, gap in entry["gaps"].items():
             yield _gap(specialists, gap, name)
         yield from _by_task(entry, name)
     yield _costs(result["arms"])
+    if result["failed"]:
+        yield _failed(result["failed"])
     if result["search"]:
         yield _search(result["search"])
     if result["published"]:
         yield from _published(result["published"])
 
 
-def _overall(entry: Mapping[str, Any], name: str) -> Grid:
+def planned_seeds(result: Mapping[str, Any], size: int | None) -> dict[str, int]:
+    """How many seeds of each arm were to be run at a data size; none of an arm whose search gave nothing."""
+    rows = [row for row in result["runs"] if row["data_size"] in (size, None)]
+    return {arm: len({row["seed"] for row in rows if row["arm"] == arm}) for arm in result["arms"]}
+
+
+def seeds_cell(finished: int, planned: int) -> str:
+    """The seeds of an arm that are whole, and of how many where some are not."""
+    if not planned:
+        return "search failed"
+    return f"{finished} of {planned}" if finished < planned else str(finished)
+
+
+def _overall(entry: Mapping[str, Any], name: str, planned: Mapping[str, int]) -> Grid:
     splits = sorted({split for arm in entry["arms"].values() for split in arm["splits"]})
     base = entry["baseline"]
     header = ["arm", "seeds"]
     for split in splits:
         header += [f"{split} %", f"{split} minus {base}", "p", "p Holm", "decided"]
     rows = []
-    for arm, found in entry["arms"].items():
-        row = [arm, str(len(found["seeds"]))]
+    for arm, seeds in planned.items():
+        found = entry["arms"].get(arm)
+        if found is None:
+            rows.append([arm, seeds_cell(0, seeds), *[DASH] * (len(header) - 2)])
+            continue
+        row = [arm, seeds_cell(len(found["seeds"]), seeds)]
         for split in splits:
             gap = entry["differences"].get(arm, {}).get("splits", {}).get(split)
             row += [per_cent(found["splits"].get(split)) + _fewer(entry, found, split), per_cent(gap, sign=True)]
@@ -156,15 +144,24 @@ def _costs(arms: Mapping[str, Mapping[str, Any]]) -> Grid:
                 f"{spent['active']:,}/{spent['active_per']}" if spent and spent["active"] else DASH,
                 _steps(facts),
                 f"{facts['train_seconds']:.0f}" if facts["train_seconds"] is not None else DASH,
-                f"{max(facts['peak_memory'].values()) / 2**30:.2f}" if facts["peak_memory"] else DASH,
+                *(_gib(facts["peak_memory"], place) for place in ("host", "device")),
             ]
         )  # fmt: skip
-    header = ["arm", "method", "size", "scale", "lr", "trained", "active", "steps", "train s", "peak GiB"]
+    header = ["arm", "method", "size", "scale", "lr", "trained", "active", "steps", "train s", *PEAKS]
     return Grid(
         title="what each arm trains and costs (a mean over its runs; trained: a model's numbers)",
         header=header,
         rows=rows,
     )
+
+
+def _gib(peaks: Mapping[str, int] | None, place: str) -> str:
+    return f"{peaks[place] / 2**30:.2f}" if peaks and place in peaks else DASH
+
+
+def _failed(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    shown = [[row["run"], row["command"], row["reason"], row["log"]] for row in rows]
+    return Grid(title="failed (the same command runs these again)", header=["run", "command", "why", "log"], rows=shown)
 
 
 def _steps(facts: Mapping[str, Any]) -> str:

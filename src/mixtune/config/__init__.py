@@ -3,6 +3,7 @@
 from mixtune.config.errors import ConfigError, near
 from mixtune.config.files import write_atomic
 from mixtune.config.places import expand_path, mixtune_home
+from mixtune.config.portable import portable
 from mixtune.config.recipe import dump_recipe, load_recipe
 from mixtune.config.settings import (
     AdapterSettings,
@@ -28,5 +29,6 @@ __all__ = [
     "load_recipe",
     "mixtune_home",
     "near",
+    "portable",
     "write_atomic",
 ]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from torch import nn
 
 from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings, near
 from mixtune.data import Sample, read_samples
@@ -21,7 +20,7 @@ from mixtune.evaluate.run import EvaluationResult, evaluate
 from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
 from mixtune.pocket.data import MANIFEST
 from mixtune.pocket.prepare import MODEL, NATURAL, SPLITS, mix_file, prepare_mix, prepare_pocket
-from mixtune.training.loading import load_model
+from mixtune.training.loading import load_model, placed
 from mixtune.training.whole import load_tuned
 
 BENCHMARK = "pocket"
@@ -66,7 +65,7 @@ def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: in
     model, processor = load_model(
         ModelSettings(name_or_path=name, dtype=request.dtype, attn_implementation=request.attn_implementation)
     )
-    asked: nn.Module = model if request.adapter is None else load_tuned(model, request.adapter)
+    asked = placed(model if request.adapter is None else load_tuned(model, request.adapter))
     about = {"model": request.model, "adapter": str(request.adapter) if request.adapter else None}
     kept = request.model_dump(include={"rank", "greedy", "resume", "max_length"})
     settings = EvaluateSettings(batch_size=batch_size, **kept)

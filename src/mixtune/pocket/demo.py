@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from torch import nn
 
 from mixtune.analyse import ReportSettings, write_report
 from mixtune.analyse.console import results_table
@@ -22,7 +21,7 @@ from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
 from mixtune.pocket.benchmark import first_of_each, groups, suite
 from mixtune.pocket.prepare import MODEL, prepare_pocket, resolve
 from mixtune.train import train
-from mixtune.training.loading import load_model
+from mixtune.training.loading import load_model, placed
 from mixtune.training.parts import load_adapter
 
 UNTUNED, ARMS = "untuned", ("lora", "mixlora")
@@ -90,7 +89,7 @@ class Demo:
         """Answers and accuracies of the untuned model or of an arm's saved adapter."""
         self.console.print(f"[bold]{name}")
         model, processor = load_model(recipe.model)
-        asked: nn.Module = model if name == UNTUNED else load_adapter(model, self.out / name)
+        asked = placed(model if name == UNTUNED else load_adapter(model, self.out / name))
         about = {"model": "pocket", "adapter": None if name == UNTUNED else name}
         folder = self.out / name / EVALUATION
         settings = EvaluateSettings(batch_size=BATCH_SIZE, resume=self.resume)

@@ -25,6 +25,7 @@ from mixtune.pocket.mixes import (
     write_mix,
 )
 from mixtune.pocket.model import CONVERSION_STEPS, is_prepared, model_folder, prepare_model
+from mixtune.pocket.once import preparing
 from mixtune.pocket.scenes import PARTS, family_folder, read_scenes, write_scenes
 from mixtune.pocket.tasks import TASKS, PictureAssets
 
@@ -44,7 +45,8 @@ class PocketPaths:
 
 
 def prepare_pocket(*, aligned: bool = True, captions: bool = False, say: Callable[[str], None] = print) -> PocketPaths:
-    """Fetch, convert and draw what is not in the cache yet (``mixtune_home()/pocket``); every step is atomic and kept.
+    """Fetch, convert and draw what is not in the cache yet (``mixtune_home()/pocket``); every step is atomic and kept,
+    and one process at a time does it while others wait.
 
     ``aligned`` False gives the model with a random projector, ``captions`` adds the pictures of stage 1. Raises
     AssetError when a package cannot be fetched.
@@ -53,52 +55,79 @@ def prepare_pocket(*, aligned: bool = True, captions: bool = False, say: Callabl
     model = model_folder(root, aligned=aligned)
     data = root / ("data-captions" if captions else "data")
     paths, count = PocketPaths(model=model, data=data), CAPTIONS if captions else 0
-    if is_prepared(model) and is_current(data, captions=count):
+
+    def ready() -> bool:
+        return is_prepared(model) and is_current(data, captions=count)
+
+    if ready():
         return paths  # without reading the packages, which every train and evaluate would otherwise hash again
-    wheels = fetch_wheels(root / "wheels", say=say)
-    if not is_prepared(model):
+    with preparing(root, say):
+        if not ready():
+            _make_pocket(paths, fetch_wheels(root / "wheels", say=say), aligned, count)
+    return paths
+
+
+def _make_pocket(paths: PocketPaths, wheels: dict[str, Path], aligned: bool, captions: int) -> None:
+    """Convert the model and draw the tasks, each unless it is there."""
+    if not is_prepared(paths.model):
         with work_progress() as progress:
             bar = progress.add_task("converting the model", total=CONVERSION_STEPS)
-            prepare_model(wheels, model, aligned=aligned, done=lambda: progress.advance(bar))
-    if not is_current(data, captions=count):
-        with drawing("the tasks") as progress:
-            write_pocket_data(
-                data,
-                wheels,
-                seed=SEED,
-                train_per_task=TRAIN_PER_TASK,
-                test_per_task=TEST_PER_TASK,
-                captions=count,
-                progress=progress,
-            )
-    return paths
+            prepare_model(wheels, paths.model, aligned=aligned, done=lambda: progress.advance(bar))
+    if not is_current(paths.data, captions=captions):
+        counts = {"train_per_task": TRAIN_PER_TASK, "test_per_task": TEST_PER_TASK, "captions": captions}
+        with drawing("the tasks") as made:
+            write_pocket_data(paths.data, wheels, seed=SEED, progress=made, **counts)
 
 
 def prepare_mix(name: str, *, say: Callable[[str], None] = print) -> Path:
     """Draw what is not in the cache yet of ``natural`` or a conflict mix (``conflict``, ``conflict-many``, each with
     ``-STRENGTH``) and return its data folder.
 
-    Pictures of the conflict mixes are drawn once for all strengths. Raises ValueError for an unknown name or a
-    strength outside [0, 1], AssetError when a package cannot be fetched.
+    Pictures of the conflict mixes are drawn once for all strengths, and one process at a time draws. Raises ValueError
+    for an unknown name or a strength outside [0, 1], AssetError when a package cannot be fetched.
     """
     root = mixtune_home() / "pocket"
     mix = parse_conflict(name)
-    if mix is not None:
-        return _prepare_conflict(mix, root, say)
-    if name != NATURAL:
+    if mix is None and name != NATURAL:
         raise ValueError(f"{name!r} is no mix of the pocket suite{near(name, (NATURAL, *MIX_FAMILIES))}")
-    data = root / f"data-{NATURAL}"
-    if not has_counts(data, NATURAL_COUNTS):
-        with drawing("the natural mix") as progress:
-            write_natural_data(
-                data, fetch_wheels(root / "wheels", say=say), NATURAL_COUNTS, seed=SEED, progress=progress
-            )
+    data = root / f"data-{NATURAL if mix is None else mix.name}"
+
+    def ready() -> bool:
+        return has_counts(data, NATURAL_COUNTS) if mix is None else _is_drawn(data, mix, root)
+
+    if ready():
+        return data
+    with preparing(root, say):
+        if ready():
+            return data
+        if mix is None:
+            _draw_natural(data, root, say)
+        else:
+            _draw_conflict(data, mix, root, say)
     return data
 
 
-def _prepare_conflict(mix: ConflictMix, root: Path, say: Callable[[str], None]) -> Path:
-    scenes = {family.name: read_scenes(family_folder(root, family)) for family in mix.families}
-    missing = [family for family in mix.families if scenes[family.name] is None]
+def _draw_natural(data: Path, root: Path, say: Callable[[str], None]) -> None:
+    wheels = fetch_wheels(root / "wheels", say=say)
+    with drawing("the natural mix") as made:
+        write_natural_data(data, wheels, NATURAL_COUNTS, seed=SEED, progress=made)
+
+
+def _scenes(mix: ConflictMix, root: Path) -> dict[str, dict[str, Any]]:
+    """What is drawn of a mix's families, by name."""
+    found = {family.name: read_scenes(family_folder(root, family)) for family in mix.families}
+    return {name: content for name, content in found.items() if content is not None}
+
+
+def _is_drawn(data: Path, mix: ConflictMix, root: Path) -> bool:
+    scenes = _scenes(mix, root)
+    return len(scenes) == len(mix.families) and _manifest_of(data) == mix_manifest(mix, scenes)
+
+
+def _draw_conflict(data: Path, mix: ConflictMix, root: Path, say: Callable[[str], None]) -> None:
+    """Draw the families that are missing and write the mix of all."""
+    scenes = _scenes(mix, root)
+    missing = [family for family in mix.families if family.name not in scenes]
     if missing:
         assets, made = PictureAssets(fetch_wheels(root / "wheels", say=say)), 0
         with drawing("the conflict mix") as progress:
@@ -110,11 +139,7 @@ def _prepare_conflict(mix: ConflictMix, root: Path, say: Callable[[str], None]) 
 
             for family in missing:
                 scenes[family.name] = write_scenes(family_folder(root, family), family, assets, seed=SEED, made=count)
-    found = {name: content for name, content in scenes.items() if content is not None}
-    data = root / f"data-{mix.name}"
-    if _manifest_of(data) != mix_manifest(mix, found):
-        write_mix(data, mix, root, found)
-    return data
+    write_mix(data, mix, root, scenes)
 
 
 def _manifest_of(data: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -18,7 +19,7 @@ from transformers import (
 from mixtune.config import ModelSettings, expand_path, near
 from mixtune.training.architectures import ARCHITECTURES, Architecture, build_on_meta, find_architecture
 
-__all__ = ["ARCHITECTURES", "MODEL_BUILDERS", "Architecture", "ModelError", "find_architecture", "load_model"]
+__all__ = ["ARCHITECTURES", "MODEL_BUILDERS", "Architecture", "ModelError", "find_architecture", "load_model", "placed"]
 
 Builder = Callable[[ModelSettings], tuple[PreTrainedModel, ProcessorMixin]]
 
@@ -62,6 +63,11 @@ def load_model(settings: ModelSettings) -> tuple[PreTrainedModel, ProcessorMixin
     model, processor = builder(settings) if builder else _load_pretrained(settings)
     model.requires_grad_(False)
     return model.eval(), processor
+
+
+def placed(model: nn.Module) -> nn.Module:
+    """The model on the GPU, where CUDA has one; training moves it there by itself, questions and analyses do not."""
+    return model.to("cuda") if torch.cuda.is_available() else model
 
 
 def _load_pretrained(settings: ModelSettings) -> tuple[PreTrainedModel, ProcessorMixin]:

@@ -28,7 +28,8 @@ def test_a_comparison_below_is_taken_if_it_is_the_only_one(tmp_path) -> None:
     write_comparison(tmp_path / "natural", comparison(), points=0)
     assert find_material(tmp_path, ReportSettings()).comparison.folder == tmp_path / "natural"
     write_comparison(tmp_path / "conflict", comparison(), points=0)
-    with pytest.raises(ValueError, match=r"several comparisons lie below it \(.*conflict.*natural\)"):
+    commands = r"\n  mixtune report \S*conflict\n  mixtune report \S*natural$"
+    with pytest.raises(ValueError, match=r"2 comparisons lie below it, and a report is about one of them:" + commands):
         find_material(tmp_path, ReportSettings())
     write_comparison(tmp_path, comparison(), points=0)
     assert find_material(tmp_path, ReportSettings()).comparison.folder == tmp_path

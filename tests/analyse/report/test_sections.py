@@ -70,6 +70,23 @@ def test_an_arm_that_was_asked_fewer_tasks_says_so(tmp_path) -> None:
     assert text.count(f"2 of {len(SEEN)} tasks only") == 1
 
 
+def test_runs_that_failed_are_shown_with_the_reason(tmp_path) -> None:
+    content = comparison()
+    entry = content["results"][0]
+    for place in (entry["arms"], entry["differences"], entry["gaps"]["specialists"]):
+        del place["mixlora-released"]
+    entry["arms"]["mixlora"]["seeds"] = [0, 2]
+    content["runs"] = [row for row in content["runs"] if row["arm"] != "lora-2x"]
+    del entry["arms"]["lora-2x"]
+    why = {"command": "train", "status": -9, "reason": "ended by SIGKILL", "log": "mixlora/seed-1/log.txt"}
+    content["failed"] = [{"run": "mixlora seed 1", **why}]
+    write_comparison(tmp_path, content, points=2)
+    text = " ".join("".join(report(tmp_path).words).split())
+    assert "Failed runs (1)" in text and "ended by SIGKILLmixlora/seed-1/log.txt" in text
+    assert "2 of 3" in text and "mixlora-releasednot finished" in text and "0 of 3" in text
+    assert "search failed" in text
+
+
 def test_tables_print_the_numbers_of_the_comparison(whole) -> None:
     folder, page = whole
     content = json.loads((folder / "comparison.json").read_text())
@@ -84,7 +101,11 @@ def test_tables_print_the_numbers_of_the_comparison(whole) -> None:
     for expected in (
         "14,376,960",
         "5 min 12 s",
+        "peak RAM",
         "2.60 GB",
+        "peak GPU memory",
+        "1.90 GB",
+        "at the last start runs were 8 at a time on this machine, 2 thread(s) each, on one GPU",
         "r = 59 (gap −0.6 %)",
         "1345.86",
         "51.25",
@@ -172,4 +193,4 @@ def test_a_page_stays_small_and_holds_plotly_once(whole) -> None:
     size = (folder / "report.html").stat().st_size
     script = max(len(text) for _, text in page.scripts)
     assert size - script < 2_000_000
-    assert sum("plotly.js v" in text[:2000] for _, text in page.scripts) == 1
+    assert [attrs["id"] for attrs, _ in page.scripts if attrs.get("type") == "application/gzip"] == ["plotly"]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 
 import pytest
 from PIL import Image
+from plotly.offline import get_plotlyjs
 
+from fake_analyses import interference, routing, write_analyses
+from fake_comparison import SEEN, comparison, write_comparison
 from fake_runs import HOSTILE, USUAL, fake_run
 from html_page import Page
 from mixtune.analyse import ReportSettings, RunFolders, find_runs, write_report
 
+SMALL = interference(SEEN[:3], silent=0)
 SECTIONS = {"table", "bars", "curves", "routing", "samples", "budget", "settings"}
 
 
@@ -29,7 +35,9 @@ def test_page_has_every_section_and_fetches_nothing(report) -> None:
     style = re.search(r"<style>(.*?)</style>", path.read_text(), re.S)
     assert style is not None and "url(" not in style[1] and "@import" not in style[1]
     assert "prefers-color-scheme: dark" in style[1]
-    assert sum("plotly.js v" in text[:2000] for _, text in page.scripts) == 1
+    (unpacked,) = (text for attrs, text in page.scripts if attrs.get("type") == "application/gzip")
+    assert gzip.decompress(base64.b64decode(unpacked)).decode() == get_plotlyjs()
+    assert len(path.read_bytes()) < 2_400_000, "plotly.js is packed"
 
 
 def test_every_place_for_a_figure_has_its_figure(report) -> None:
@@ -105,3 +113,23 @@ def test_a_way_nobody_answered_is_an_error(tmp_path) -> None:
     with pytest.raises(ValueError, match="'lora' has no 'greedy' results"):
         write_report(folder, tmp_path / "r.html", ReportSettings(way="greedy"))
     assert not list(tmp_path.glob("r.*"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "title"),
+    [
+        ({"comparison": True, "interference": SMALL}, "Do the tasks fight, and does a mixture help?"),
+        ({"interference": SMALL, "routing": routing(per_task=2)}, "Do the tasks fight?"),
+        ({"routing": routing(per_task=2)}, "What do the routers choose?"),
+    ],
+    ids=["comparison", "interference", "routing"],
+)
+def test_the_title_is_the_question_that_is_answered(parts, title, tmp_path) -> None:
+    if parts.get("comparison"):
+        write_comparison(tmp_path, comparison(), points=0)
+    write_analyses(tmp_path, **{name: content for name, content in parts.items() if name != "comparison"})
+    page = write_report(tmp_path, tmp_path / "report.html")
+    assert f"<title>{title} · mixtune</title>" in page.read_text(encoding="utf-8")
+    assert json.loads(page.with_suffix(".json").read_text())["title"] == title
+    page = write_report(tmp_path, tmp_path / "report.html", ReportSettings(title="Mine"))
+    assert "<title>Mine · mixtune</title>" in page.read_text(encoding="utf-8")

@@ -14,21 +14,31 @@ from mixtune.analyse.interference.pictures import write_picture
 from mixtune.analyse.interference.planning import Plan, fingerprint, make_plan
 from mixtune.analyse.interference.results import FILE, FORMAT, groups_and_banks, summaries
 from mixtune.analyse.interference.settings import InterferenceSettings
-from mixtune.analyse.interference.store import PartStore
+from mixtune.analyse.interference.store import PartStore, remove_parts
 from mixtune.analyse.subject import AnalysisRequest, Subject, load_subject, surroundings
 from mixtune.config import write_atomic
 from mixtune.data import Collator, Encoder
 from mixtune.evaluate.progress import sample_progress
 from mixtune.training.parts import RESULT_CARD
 
+MEASURED = (
+    "fingerprint", "settings", "seconds", "samples", "samples_per_second", "tasks", "summary", "groups", "banks",
+)  # fmt: skip
+
 
 def analyse_interference(
-    request: AnalysisRequest, settings: InterferenceSettings, out: Path, say: Callable[[str], None] = print
+    request: AnalysisRequest,
+    settings: InterferenceSettings,
+    out: Path,
+    say: Callable[[str], None] = print,
+    *,
+    keep_parts: bool = False,
 ) -> Path:
     """Measure, and write interference.json and .png into `out`; returns the JSON's path.
 
-    An interrupted analysis goes on where it stopped. Raises ValueError naming the model, adapter, layer, linear, task,
-    file or sample that does not fit.
+    An interrupted analysis goes on where it stopped, a finished one is not repeated. Its parts are deleted once both
+    files are written, unless `keep_parts` wants them for other statistics. Raises ValueError naming the model, adapter,
+    layer, linear, task, file or sample that does not fit.
     """
     subject = load_subject(request)
     found = measure(subject, settings, out, say)
@@ -36,7 +46,20 @@ def analyse_interference(
     content = {"format": FORMAT, **request.describe(), **surroundings(), "cost_ratio": cost, **found}
     write_atomic(out / FILE, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
     write_picture(content, out)
+    if not keep_parts:
+        remove_parts(out)
     return out / FILE
+
+
+def finished(path: Path, mark: str, settings: InterferenceSettings) -> dict[str, Any] | None:
+    """What `measure` wrote into interference.json of the same fingerprint and settings; None if it holds another."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    wanted = {"format": FORMAT, "fingerprint": mark, "settings": settings.model_dump(mode="json")}
+    same = isinstance(content, dict) and {key: content.get(key) for key in wanted} == wanted
+    return {key: content[key] for key in MEASURED} if same else None
 
 
 def measure(
@@ -51,6 +74,9 @@ def measure(
     for line in plan_lines(subject, plan, linears, layers, settings):
         say(line)
     mark = fingerprint(subject, linears, settings)
+    if before := finished(out / FILE, mark, settings):
+        say(f"{out / FILE} holds this measurement already; remove it to measure again")
+        return before
     store = PartStore(out, mark)
     parts = make_parts(subject, plan, linears, settings, store)
     started, names = time.monotonic(), [task.name for task in subject.tasks]

@@ -61,6 +61,11 @@ class PartStore:
             return False
 
 
+def remove_parts(folder: Path) -> None:
+    """Delete all parts in `folder`."""
+    shutil.rmtree(Path(folder) / PARTS, ignore_errors=True)
+
+
 def _metadata(path: Path) -> dict[str, str]:
     with safe_open(path, framework="pt") as file:
         return file.metadata() or {}

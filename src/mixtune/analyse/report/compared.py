@@ -48,6 +48,20 @@ class Compared:
         """The style of every arm, in the order of the file."""
         return series_of(list(self.facts), [name for name, arm in self.facts.items() if arm["kind"] == "untuned"])
 
+    def seeds_words(self, arm: str, entry: Mapping[str, Any]) -> str:
+        """How many seeds of an arm are whole in an entry of the results, and of how many where some are not."""
+        rows = [row for row in self.content["runs"] if row["data_size"] in (entry["data_size"], None)]
+        planned = len({row["seed"] for row in rows if row["arm"] == arm})
+        finished = len(entry["arms"].get(arm, {"seeds": ()})["seeds"])
+        if not planned and not finished:
+            return "search failed"
+        return f"{finished} of {planned}" if finished < planned else str(finished)
+
+    @property
+    def failed(self) -> Sequence[Mapping[str, Any]]:
+        """The runs that failed, those of the search too."""
+        return [{"reason": "", **row} for row in self.content["failed"]]
+
     @property
     def mixtures(self) -> list[str]:
         """Arms that choose among factors or experts and have results, but the baseline."""

@@ -74,7 +74,7 @@ def curve_figure(curves: Curves, styles: Mapping[str, str]) -> dict[str, Any]:
                 go.Scatter(
                     x=steps,
                     y=losses,
-                    mode="lines",
+                    mode="lines" if len(steps) > 1 else "lines+markers",  # a line of one point is nothing to see
                     name=label,
                     visible=choice == ALL_TASKS,
                     hovertemplate="step %{x}: %{y:.3f}<extra>" + label + "</extra>",

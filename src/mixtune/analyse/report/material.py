@@ -14,6 +14,7 @@ from mixtune.analyse.report.compared import Compared
 from mixtune.analyse.report.settings import ReportSettings
 from mixtune.analyse.runs import EVALUATION, Run, RunFolders, read_runs, run_folders
 from mixtune.analyse.selections import Usage, read_usage
+from mixtune.config import portable
 from mixtune.evaluate.store import RESULTS
 
 COMPARISON, INTERFERENCE, ROUTING = "comparison.json", "interference.json", "routing.json"
@@ -57,8 +58,10 @@ def find_material(folder: Path, settings: ReportSettings) -> Material:
         )
     chosen = [folder / COMPARISON] if (folder / COMPARISON) in paths[COMPARISON] else paths[COMPARISON]
     if len(chosen) > 1:
-        names = ", ".join(str(path.parent) for path in chosen)
-        raise ValueError(f"{folder}: several comparisons lie below it ({names}); name the folder of one of them")
+        commands = "".join(f"\n  mixtune report {path.parent}" for path in chosen)
+        raise ValueError(
+            f"{folder}: {len(chosen)} comparisons lie below it, and a report is about one of them:{commands}"
+        )
     return Material(
         settings=settings,
         runs=chosen_runs(runs, settings) if runs else (),
@@ -75,7 +78,9 @@ def read_comparison(path: Path) -> Compared | None:
 
 
 def read_json(path: Path) -> Any:
-    """A file of one of FORMATS. Raises ValueError naming it if it is not JSON or of another format."""
+    """A file of one of FORMATS, without paths of a machine. Raises ValueError naming it if it is not JSON or of another
+    format.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -83,7 +88,7 @@ def read_json(path: Path) -> Any:
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMATS[path.name]:
         raise ValueError(f"{path}: format: {found!r}; this version reads {FORMATS[path.name]!r}")
-    return content
+    return portable(content)
 
 
 def _name(path: Path, folder: Path) -> str:

@@ -80,7 +80,8 @@ def budget_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
         "samples": lambda run: count(metric(run, "samples")),
         "supervised tokens": lambda run: count(metric(run, "tokens")),
         "training time": lambda run: duration(metric(run, "seconds")),
-        "peak memory while training": lambda run: gigabytes(peak(run)),
+        "peak RAM while training": lambda run: gigabytes(peak(run, "host")),
+        "peak GPU memory while training": lambda run: gigabytes(peak(run, "device")),
         "evaluation": lambda run: _speed(run.results),
     }
     rows = [{"name": name, "values": [get(run) for run in runs]} for name, get in getters.items()]
@@ -97,9 +98,11 @@ def metric(run: Run, name: str) -> float | None:
     return run.budget.get("metrics", {}).get(name)
 
 
-def peak(run: Run) -> float | None:
-    """The largest peak of memory of the training run in bytes, or None if it was not recorded."""
-    return max(run.budget.get("peak_memory", {}).values(), default=None)
+def peak(run: Run, place: str) -> float | None:
+    """Bytes the training run held at its fullest, of the process ("host") or of its tensors on the GPU ("device"); None
+    if it was not recorded.
+    """
+    return run.budget.get("peak_memory", {}).get(place)
 
 
 def _speed(results: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mixtune.analyse.palette import dash_of, series_of
 from mixtune.analyse.report import arms, duels, interference, routing, usage
+from mixtune.analyse.report.costs import cost_rows
 from mixtune.analyse.report.curves import ALL_TASKS, Curves, curve_figure, run_curves
 from mixtune.analyse.report.gallery import sample_cards
 from mixtune.analyse.report.material import Material
@@ -121,6 +122,7 @@ def _arms(material: Material, drawn: Drawn) -> dict[str, Any]:
     return {
         "tables": arms.arm_tables(compared), "baseline": compared.baseline, "way": WAYS[compared.content["way"]],
         "figures": duels.add_differences(compared, drawn.figures), "methods": compared.content["methods"],
+        "failed": compared.failed,
     }  # fmt: skip
 
 
@@ -148,7 +150,11 @@ def _search(material: Material, drawn: Drawn) -> dict[str, Any]:
 
 def _costs(material: Material, drawn: Drawn) -> dict[str, Any]:
     assert material.comparison
-    return {"rows": arms.cost_rows(material.comparison), "styles": material.comparison.styles}
+    return {
+        "rows": cost_rows(material.comparison),
+        "styles": material.comparison.styles,
+        "ran": material.comparison.content.get("ran", ""),
+    }
 
 
 def _budget(material: Material, drawn: Drawn) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from mixtune.config import Settings
 class ReportSettings(Settings):
     """What a report compares: `subject` against `baseline` (default: the mixture against "lora"), by the
     option ranking or the greedy answer (`way`), with `samples` pictures. `note` is printed under the answer,
-    `command` with the settings.
+    `command` with the settings. An empty title is chosen by what the report shows.
     """
 
-    title: str = "Tuned on many tasks at once"
+    title: str = ""
     subject: str | None = None
     baseline: str | None = None
     way: Literal["rank", "greedy"] = "rank"

@@ -7,7 +7,7 @@ from typing import Any
 
 from mixtune.analyse.report.curves import ALL_TASKS, Curves
 
-WIDTH, HEIGHT = 160, 70
+WIDTH, HEIGHT, STROKE = 160, 70, 12
 
 
 def spark_cards(curves: Curves, styles: Mapping[str, str], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -41,9 +41,12 @@ def spark_cards(curves: Curves, styles: Mapping[str, str], labels: Sequence[str]
 
 
 def _points(steps: Sequence[float], losses: Sequence[float], last_step: float, top: float) -> str:
-    """SVG polyline points; losses over `top` are drawn at the upper edge."""
-    pairs = (
+    """SVG polyline points; losses over `top` are drawn at the upper edge, a single one as a short stroke."""
+    pairs = [
         (WIDTH * step / last_step, HEIGHT * (1 - min(max(loss, 0.0) / top, 1.0)))
         for step, loss in zip(steps, losses, strict=True)
-    )
+    ]
+    if len(pairs) == 1:
+        x, y = pairs[0]
+        pairs = [(max(x - STROKE, 0.0), y), (x, y)]
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in pairs)

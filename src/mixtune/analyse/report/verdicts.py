@@ -10,19 +10,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixtune.analyse.report.compared import SPLITS, Compared
-from mixtune.analyse.report.words import Said, interval, listed, p_words, percent, plural, points
+from mixtune.analyse.report.gaps import doubt_words, named, size_words, verdict
+from mixtune.analyse.report.versus import arms_sentence, matched_sentence, tie_sentence
+from mixtune.analyse.report.words import Said, listed, percent, plural, points
 
 NEAR = 0.1  # parameter counts within a tenth of each other are called equal
 
 
 def comparison_answer(compared: Compared) -> list[Said]:
-    """The answer, most important first: one line for the title, then what joint training costs, what mixtures do on
-    seen and on unseen tasks, and what equally large LoRA does.
+    """The answer, most important first: one line for the title, then what joint training costs, how every arm stands on
+    seen and on unseen tasks, what was equal between them, what equally large LoRA does, and what a tie is worth.
     """
     together = f"{together_sentence(compared)} {remaining_sentence(compared)}".strip()
     found = [Said("", headline(compared)), Said("Alone or together", together)]
-    found += [Said(f"Mixtures, {split} tasks", mixture_sentence(compared, split)) for split in SPLITS]
-    found.append(Said("Size", size_sentence(compared)))
+    found += [Said(f"Arms, {split} tasks", arms_sentence(compared, split)) for split in SPLITS]
+    found += [Said("Matched", matched_sentence(compared)), Said("Size", size_sentence(compared))]
+    found.append(Said("Ties", tie_sentence(compared)))
     return [said for said in found if said.text]
 
 
@@ -36,7 +39,7 @@ def headline(compared: Compared) -> str:
         parts.append(f"{base}, trained on all tasks at once, and specialists differ by no more than noise")
     else:
         side = "behind" if gap["mean"] < 0 else "ahead of"
-        parts.append(f"{base}, trained on all tasks at once, is {_size(gap)} {side} specialists")
+        parts.append(f"{base}, trained on all tasks at once, is {size_words(gap)} {side} specialists")
     parts.append(_mixture_headline(compared))
     text = "; ".join(parts)
     told = [*([gap] if gap else []), *_gaps(compared, _first_split(compared)).values()]
@@ -54,7 +57,7 @@ def _mixture_headline(compared: Compared) -> str:
     if ahead:
         best = max(ahead, key=lambda name: ahead[name]["mean"])
         more = f" ({len(ahead)} of {plural(len(gaps), 'mixture')} are ahead)" if len(ahead) > 1 else ""
-        return f"{best} is {_size(ahead[best])} ahead of {base} {where}{more}"
+        return f"{best} is {size_words(ahead[best])} ahead of {base} {where}{more}"
     if all(verdict(gap) == "behind" for gap in gaps.values()):
         return f"{_all(len(gaps))} behind {base} {where}"
     if len(gaps) == 1:
@@ -76,38 +79,11 @@ def together_sentence(compared: Compared) -> str:
         "ahead": "is ahead of the specialists by more than the noise",
         "undecided": "is no further from the specialists than the noise",
     }
-    said, facts = verdict(gap), f"{points(gap['mean'])} points, {_doubt(gap)}"
+    said, facts = verdict(gap), f"{points(gap['mean'])} points, {doubt_words(gap)}"
     means = [_mean(compared, name, "seen", gap["tasks"]) for name in (base, special)]
     if None not in means:
         facts = f"{percent(means[0])} right against {percent(means[1])} ({facts})"
-    tie = "" if said != "undecided" else " Undecided is not equal, and a tie on a natural mix is evidence of nothing."
-    return f"Trained on {plural(gap['tasks'], 'seen task')} at once, {base} {words[said]}: {facts}.{tie}"
-
-
-def mixture_sentence(compared: Compared, split: str) -> str:
-    """Every mixture against the baseline on one split; "" if that split was not asked."""
-    base, gaps = compared.baseline, _gaps(compared, split)
-    if not any(split in arm["splits"] for arm in compared.last["arms"].values()):
-        return ""
-    if not gaps:
-        why = "no mixture has finished" if not compared.mixtures else f"{base} has not finished"
-        return f"Whether a mixture does better on {split} tasks is not known: {why}."
-    tasks = plural(max(gap["tasks"] for gap in gaps.values()), f"{split} task")
-    groups = {said: {n: g for n, g in gaps.items() if verdict(g) == said} for said in ("ahead", "behind", "undecided")}
-    words = {
-        "ahead": f"ahead of {base} by more than the noise",
-        "behind": f"behind {base} by more than the noise",
-        "undecided": f"no further from {base} than the noise",
-    }
-    if len(gaps) == 1:
-        name, gap = next(iter(gaps.items()))
-        return f"On the {tasks}, {name} is {words[verdict(gap)]}: {points(gap['mean'])} points, {_doubt(gap)}."
-    parts = []
-    for said, found in groups.items():
-        if found:
-            told = "; ".join(_told(name, gap) for name, gap in sorted(found.items(), key=lambda each: -each[1]["mean"]))
-            parts.append(f"{len(found)} {'is' if len(found) == 1 else 'are'} {words[said]}: {told}.")
-    return f"On the {tasks}, of {len(gaps)} mixtures {' '.join(parts)}"
+    return f"Trained on {plural(gap['tasks'], 'seen task')} at once, {base} {words[said]}: {facts}."
 
 
 def remaining_sentence(compared: Compared) -> str:
@@ -117,7 +93,7 @@ def remaining_sentence(compared: Compared) -> str:
     if gap is None or left is None or verdict(gap) != "behind":
         return ""
     ends = {"behind": "still behind", "ahead": "ahead", "undecided": "within the noise"}
-    return f"Against them, {best} stands at {points(left['mean'])} points, {_doubt(left)}: {ends[verdict(left)]}."
+    return f"Against them, {best} stands at {points(left['mean'])} points, {doubt_words(left)}: {ends[verdict(left)]}."
 
 
 def size_sentence(compared: Compared) -> str:
@@ -135,7 +111,7 @@ def size_sentence(compared: Compared) -> str:
         and abs(sizes[name] / sizes[best] - 1) <= NEAR
     ]  # fmt: skip
     gaps = {name: compared.difference(name, _first_split(compared)) for name in peers}
-    told = [_told(name, gap) + _noise(gap) for name, gap in gaps.items() if gap]
+    told = [named(name, gap) + _noise(gap) for name, gap in gaps.items() if gap]
     if not told:
         return f"{start}, and no plain LoRA of that size was compared."
     return f"{start}; plain LoRA of about that size against {base} on {_first_split(compared)} tasks: {listed(told)}."
@@ -171,11 +147,6 @@ def blind_mean(entry: Mapping[str, Any], arm: str, split: str) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def verdict(gap: Mapping[str, Any]) -> str:
-    """What a difference says: "ahead", "behind", or "undecided" where the file does not call it decided."""
-    return "undecided" if not gap["decided"] else "ahead" if gap["mean"] > 0 else "behind"
-
-
 def _gaps(compared: Compared, split: str) -> dict[str, Mapping[str, Any]]:
     found = {name: compared.difference(name, split) for name in compared.mixtures}
     return {name: gap for name, gap in found.items() if gap is not None}
@@ -192,22 +163,6 @@ def _mean(compared: Compared, arm: str, split: str, tasks: int) -> float | None:
     return found["mean"] if found and found["tasks"] == tasks else None
 
 
-def _size(gap: Mapping[str, Any]) -> str:
-    low, high = sorted(abs(gap[end]) for end in ("low", "high"))
-    return f"{100 * abs(gap['mean']):.1f} points (95 % interval {100 * low:.1f} to {100 * high:.1f})"
-
-
-def _doubt(gap: Mapping[str, Any]) -> str:
-    seeds = len(gap["by_seed"])
-    few = "one seed: another could differ" if seeds == 1 else plural(seeds, "seed")
-    return f"95 % interval {interval(gap)}, {p_words(gap['p_holm'])} after Holm's correction, {few}"
-
-
-def _told(name: str, gap: Mapping[str, Any]) -> str:
-    few = ", one seed" if len(gap["by_seed"]) == 1 else ""
-    return f"{name} {points(gap['mean'])} points ({interval(gap)}, {p_words(gap['p_holm'])}{few})"
-
-
 def _noise(gap: Mapping[str, Any]) -> str:
     return ", within the noise" if verdict(gap) == "undecided" else ""
 
@@ -218,7 +173,7 @@ def _all(number: int) -> str:
 
 def caveats(compared: Compared) -> Sequence[str]:
     """What a reader must know before believing the answer."""
-    content, found = compared.content, list(compared.content["matched"][:1])
+    content, found = compared.content, list[str]()
     runs, arms = content["runs"], compared.last["arms"]
     seeds = sorted({len(arm["seeds"]) for name, arm in arms.items() if compared.facts[name]["kind"] != "untuned"})
     if seeds == [1]:
@@ -239,10 +194,11 @@ def caveats(compared: Compared) -> Sequence[str]:
         found.append(
             "A specialist takes its task's share of the steps, so it saw that task as often as the joint run did."
         )
-    missing = sum(not row["done"] for row in runs)
+    missing = [row["arm"] for row in runs if not row["done"]]
     if missing:
         found.append(
-            f"{missing} of {len(runs)} runs have not finished or have failed; an arm counts only its whole seeds."
+            f"{len(missing)} of {len(runs)} runs did not finish or failed "
+            f"({listed(list(dict.fromkeys(missing)))}); an arm counts only its whole seeds."
         )
     edge = list(dict.fromkeys(row["arm"] for row in content["search"] if row["chosen"] and row["at_edge"]))
     if edge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mixtune.analyse.routing.pictures import poster as routing_poster
 from mixtune.analyse.runs import RunFolders
 from mixtune.analyse.selections import usage_numbers
 from mixtune.analyse.still import save_figure
-from mixtune.config import write_atomic
+from mixtune.config import portable, write_atomic
 from mixtune.evaluate.store import write_json
 
 
@@ -33,6 +34,7 @@ def write_report(
     file appears complete or not at all. Raises ValueError naming what is missing, unreadable or unknown.
     """
     settings, out = settings or ReportSettings(), Path(out)
+    settings = settings.model_copy(update={"command": portable(settings.command)})
     if out.is_dir():
         raise ValueError(f"--out: '{out}' is a folder; name the page, e.g. {out / 'report.html'}")
     if out.with_suffix(".json").name in FORMATS:
@@ -43,6 +45,9 @@ def write_report(
         material = find_material(Path(runs), settings)
     else:
         material = Material(settings=settings, runs=chosen_runs(dict(runs), settings))
+    if not settings.title:
+        settings = settings.model_copy(update={"title": title_of(material)})
+        material = replace(material, settings=settings)
     if not (material.runs or material.comparison or material.interference or material.routing):
         raise ValueError(f"{runs}: its comparison has no finished arm yet; run the same `mixtune compare` again")
     comparisons = run_comparisons(material)
@@ -53,6 +58,17 @@ def write_report(
     write_stills(material, out)
     write_atomic(out, page)
     return out
+
+
+def title_of(material: Material) -> str:
+    """The question that the most telling part of a report answers."""
+    titles = (
+        (material.comparison, "Do the tasks fight, and does a mixture help?"),
+        (material.runs, "Tuned on many tasks at once"),
+        (material.interference, "Do the tasks fight?"),
+        (material.routing, "What do the routers choose?"),
+    )
+    return next((title for part, title in titles if part), "")
 
 
 def write_stills(material: Material, out: Path) -> None:
