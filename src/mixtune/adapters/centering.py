@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mixtune.adapters.hooks import ModelHooks
 from mixtune.adapters.layer import MixtureLinear
-from mixtune.adapters.routes import LayerPlan
+from mixtune.adapters.plan import LayerPlan
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from mixtune.adapters.routes import LayerPlan, route, settle
+from mixtune.adapters.plan import LayerPlan
+from mixtune.adapters.routes import route, settle
 from mixtune.adapters.settings import MixtureConfig
 from mixtune.kernels import IDENTITY, Core, decoding_core, is_decoding, made_of, mixture_linear, one_token, wide_dtype
 from mixtune.routing.scope import ScopeHolder
@@ -87,6 +88,23 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
     def part(self, name: str, adapter: str) -> nn.Linear:
         """The parameters called `name` (one of `adapter_layer_names`) of `adapter`."""
         return getattr(self, name)[adapter]
+
+    def together(self, plan: LayerPlan) -> list[MixtureLinear]:
+        """The layers of `plan.beside` whose routers can decide with this one's now, this one first.
+
+        Not one that is off, lies elsewhere, or whose parameters are gathered (FSDP) at another time than these.
+        """
+
+        def kind(layer: MixtureLinear) -> tuple[Any, ...]:
+            weight = layer.part(ROUTERS[0], plan.adapter).weight
+            return type(weight), weight.shape, weight.dtype, weight.device
+
+        def joins(other: MixtureLinear) -> bool:
+            whole = type(other) is type(self) is MixtureLinear  # FSDP gives a unit of its own another class
+            active = plan.adapter in other.mixture_plan and plan.adapter in other.active_adapters
+            return whole and active and not other._disable_adapters and kind(other) == kind(self)
+
+        return [self, *(other for other in plan.beside if other is not self and joins(other))]
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's result plus what each active adapter adds; x and result [B, T, ·] or [T, ·]."""

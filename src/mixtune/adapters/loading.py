@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mixtune.adapters.layer import MixtureLinear
-from mixtune.adapters.routes import LayerPlan
+from mixtune.adapters.plan import LayerPlan
 from mixtune.adapters.settings import MixtureConfig
 
 PEFT_PREFIX = "base_model.model."

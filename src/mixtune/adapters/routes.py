@@ -6,70 +6,24 @@ Shape suffixes: B instances, T tokens, D input width, E factors or experts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mixtune.adapters.groups import router_name
-from mixtune.adapters.settings import MixtureConfig
-from mixtune.routing.cache import Kept, Key
-from mixtune.routing.cores import ConditionalOptions, ConditionalWeights
-from mixtune.routing.gates import HARD_GATES
+from mixtune.adapters.plan import LayerPlan
+from mixtune.kernels import is_decoding, takes_core, with_core
+from mixtune.routing.cache import Kept
+from mixtune.routing.cores import ConditionalWeights
 from mixtune.routing.losses import balance_loss, sample_usage
 from mixtune.routing.routers import RouterOutput, TokenOptions, conditional_route, random_route, token_route
 from mixtune.routing.scope import RoutingScope
+from mixtune.routing.together import can_decide_together, conditional_routes
 
 if TYPE_CHECKING:
     from mixtune.adapters.layer import MixtureLinear
 
 Chosen = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LayerPlan:
-    """What one layer does for one adapter.
-
-    name: of the linear in the model. adapter: its name. mixed: False for a plain LoRA. leader: the layer that owns the
-    router's parameters, None for the layer itself. number: position among the adapter's layers.
-
-    Worked out from these once, since every layer reads them in every forward: block, bank rows of
-    one factor (1) or expert (its rank); rows of bank A; scale, s of `MixtureConfig`; key of the
-    router in the scope and the cache (adapter, and name of the linear or of its group), own_key of
-    the linear; instance, whether instances are routed; options, of a conditional router.
-    """
-
-    config: MixtureConfig
-    name: str
-    adapter: str
-    mixed: bool
-    number: int = 0
-    leader: MixtureLinear | None = None
-    block: int = field(init=False)
-    rows: int = field(init=False)
-    scale: float = field(init=False)
-    key: Key = field(init=False)
-    own_key: Key = field(init=False)
-    instance: bool = field(init=False)
-    options: ConditionalOptions = field(init=False)
-
-    def __post_init__(self) -> None:
-        config = self.config
-        block = config.r if self.mixed and config.router == "linear" else 1
-        worked_out = {
-            "block": block,
-            "rows": config.size * block if self.mixed else config.r,
-            "scale": config.scale,
-            "key": (self.adapter, router_name(self.name, config.router_scope)),
-            "own_key": (self.adapter, self.name),
-            "instance": self.mixed and config.context == "instance",
-            "options": ConditionalOptions(
-                r=config.r, conditional=config.conditional, gate=config.gate, ifs_weight=config.ifs_weight
-            ),
-        }
-        for field_name, value in worked_out.items():
-            object.__setattr__(self, field_name, value)
 
 
 def route(layer: MixtureLinear, plan: LayerPlan, x_BTD: Tensor) -> RouterOutput:
@@ -92,6 +46,8 @@ def route(layer: MixtureLinear, plan: LayerPlan, x_BTD: Tensor) -> RouterOutput:
             routed = _decide(layer, plan, x_BTD, scope)
             owners_BT = scope.owners(x_BTD) if plan.instance else None
             routed = routed if owners_BT is None else routed.spread(owners_BT)
+            if not is_decoding(x_BTD):
+                routed = with_core(routed, plan.rows, plan.block, plan.core_dtype(x_BTD))
     except ValueError as error:
         raise ValueError(f"{plan.name}: {error}") from None
     if shared:
@@ -166,15 +122,50 @@ def _conditional(
     owner: MixtureLinear, plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope, chosen: Chosen | None
 ) -> RouterOutput:
     adapter = plan.adapter
-    weights = ConditionalWeights(
+    if can_decide_together(plan.options):
+        return _together(owner, plan, x_BTD, scope, chosen)
+    bank_a_ED = owner.part("mixture_A", adapter).weight
+    h_BD = _read([owner], plan, x_BTD, scope)
+    return conditional_route(h_BD, bank_a_ED, _weights(owner, adapter), plan.options, chosen)
+
+
+def _together(
+    owner: MixtureLinear, plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope, chosen: Chosen | None
+) -> RouterOutput:
+    """The decision that was made for this linear beside another; else one for all linears that are given this input, or
+    for this one alone if it turns out to be given another.
+    """
+    seen, routed = scope.ahead.pop(plan.key, (None, None))
+    if routed is not None and seen is x_BTD:
+        return routed
+    alone = seen is not None or plan.config.router_scope != "linear"
+    layers, kept = [owner] if alone else owner.together(plan), scope.chosen.get(plan.key)
+    if chosen is not None and (kept is None or len(kept) != len(layers)):  # it chose alone when the forward first ran
+        layers, kept = [owner], [chosen]
+    banks = [each.part("mixture_A", plan.adapter).weight for each in layers]
+    weights = [_weights(each, plan.adapter) for each in layers]
+    core_dtype = None
+    if scope.owners(x_BTD) is None and not is_decoding(x_BTD) and takes_core(plan.rows, plan.config.r, plan.block):
+        core_dtype = plan.core_dtype(x_BTD)
+    own, *others = found = conditional_routes(
+        _read(layers, plan, x_BTD, scope), banks, weights, plan.options, kept, core_dtype
+    )
+    if others:
+        scope.chosen[plan.key] = [(each.indices_a, each.indices_b) for each in found]
+        for layer, each in zip(layers, found, strict=True):
+            scope.ahead[layer.mixture_plan[plan.adapter].key] = (x_BTD, each)
+        own = scope.ahead.pop(plan.key)[1]
+    return own
+
+
+def _weights(owner: MixtureLinear, adapter: str) -> ConditionalWeights:
+    return ConditionalWeights(
         router_a=owner.part("mixture_router_A", adapter).weight,
         router_b=owner.part("mixture_router_B", adapter).weight,
         conditional=_weight(owner, "mixture_router_AB", adapter),
         choice_embed=_weight(owner, "mixture_router_embed", adapter),
         choice_weight=_weight(owner, "mixture_router_choice", adapter),
     )
-    h_BD, bank_a_ED = _pooled(owner, plan, x_BTD, scope), owner.part("mixture_A", adapter).weight
-    return conditional_route(h_BD, bank_a_ED, weights, plan.options, chosen)
 
 
 def _linear(
@@ -183,7 +174,7 @@ def _linear(
     router, config = owner.part("mixture_router_A", plan.adapter), plan.config
     dense = config.dense == "always" or (config.dense == "inference" and not owner.training)
     options = TokenOptions(top_k=config.top_k, gate=config.gate, dense=dense)
-    seen = _pooled(owner, plan, x_BTD, scope) if plan.instance else x_BTD
+    seen = _read([owner], plan, x_BTD, scope) if plan.instance else x_BTD
     return token_route(seen, router.weight, router.bias, options, chosen)
 
 
@@ -197,14 +188,15 @@ def _random(plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope, before: Kept | 
     return routed
 
 
-def _pooled(owner: MixtureLinear, plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope) -> Tensor:
-    # Where the router reads it detached, the mean needs no graph.
-    h_BD = scope.pool(
-        x_BTD,
-        whole=plan.config.pooling == "all",
-        detach=plan.config.gate in HARD_GATES and plan.config.dense == "never",
-    )
-    return h_BD - owner.part("mixture_center", plan.adapter).weight if plan.config.router_center else h_BD
+def _read(owners: list[MixtureLinear], plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope) -> Tensor:
+    """What routers read of an instance: its pooled prompt [B, D], or what differs from each router's center, [G, B, D]
+    (of one router [B, D] too).
+    """
+    h_BD = plan.pooled(x_BTD, scope)
+    if not plan.config.router_center:
+        return h_BD
+    centers = [owner.part("mixture_center", plan.adapter).weight for owner in owners]
+    return h_BD - (centers[0] if len(centers) == 1 else torch.stack(centers))
 
 
 def _weight(owner: MixtureLinear, name: str, adapter: str) -> Tensor | None:

@@ -14,10 +14,11 @@ from peft.utils import register_peft_method
 from torch import Tensor, nn
 
 from mixtune.adapters.generation import bind_generate, unbind_generate
+from mixtune.adapters.groups import router_name
 from mixtune.adapters.hooks import ATTRIBUTE, ModelHooks, refuse_adapter_names
 from mixtune.adapters.layer import MERGING, MERGING_LORA, MixtureLinear
 from mixtune.adapters.loading import await_tensors, check_file, check_tensors
-from mixtune.adapters.routes import LayerPlan
+from mixtune.adapters.plan import LayerPlan
 from mixtune.adapters.settings import MixtureConfig, MixtureType
 from mixtune.adapters.targets import resolve_targets
 
@@ -37,6 +38,7 @@ class MixtureModel(BaseTuner):
         config: Any = copy.deepcopy(self.peft_config[adapter_name])
         self.peft_config[adapter_name] = config
         self._leaders: dict[tuple[str, str], MixtureLinear] = {}
+        self._beside: dict[str, list[MixtureLinear]] = {}
         hooks = ModelHooks.of(model)
         with self._withdrawing(adapter_name):
             super().inject_adapter(model, adapter_name, *args, **kwargs)
@@ -105,9 +107,11 @@ class MixtureModel(BaseTuner):
         chosen = config.mixture_modules is None or re.fullmatch(config.mixture_modules, name)
         mixed = config.router != "none" and bool(chosen)
         number = len(self._leaders)
-        plan = LayerPlan(config=config, name=name, adapter=adapter, mixed=mixed, number=number)
+        beside = self._beside.setdefault(router_name(name, "input"), []) if mixed else []
+        plan = LayerPlan(config=config, name=name, adapter=adapter, mixed=mixed, number=number, beside=beside)
         if not mixed:
             return plan
+        beside.append(layer)
         leader = self._leaders.setdefault(plan.key, layer)
         if leader is layer:
             return plan

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig
 from mixtune.adapters import record_routing
 from mixtune.adapters.hooks import ATTRIBUTE, ModelHooks
 from mixtune.adapters.layer import MixtureLinear
-from mixtune.adapters.routes import LayerPlan
+from mixtune.adapters.plan import LayerPlan
 from mixtune.check.examples import Example, Inputs, NotApplicableError, Row, Side, batch, positions
 from mixtune.check.results import Tally
 from mixtune.routing.routers import RouterOutput

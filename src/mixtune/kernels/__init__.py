@@ -3,6 +3,8 @@
 Shape suffixes as in `factored.py`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,17 @@ from mixtune.kernels.decoding import (
     one_token,
     wide_dtype,
 )
-from mixtune.kernels.factored import ExpertsPlan, Gathered, Paired, Plain, Plan, RowsPlan
+from mixtune.kernels.factored import (
+    ExpertsPlan,
+    Gathered,
+    Paired,
+    Plain,
+    Plan,
+    RowsPlan,
+    chosen_rows,
+    core_dtype,
+    written_core,
+)
 from mixtune.kernels.grouped import Grouped, Stacked, can_stack
 from mixtune.kernels.reference import mixture_linear_reference
 from mixtune.kernels.tokens import Crossed, Masked
@@ -32,11 +44,14 @@ __all__ = [
     "mixture_linear",
     "mixture_linear_reference",
     "one_token",
+    "takes_core",
     "wide_dtype",
+    "with_core",
 ]
 
 # Most bank rows for which work on the whole bank is the faster way: `python -m benchmarks paths`, docs/kernels.md.
 MAX_PAIRED_ROWS, MAX_MASKED_ROWS = 48, 256
+CORED = (Paired, Masked)  # paths that take the core as one tensor, which linears can share
 
 
 def choose_path(
@@ -93,24 +108,39 @@ def mixture_linear(
         in_place = not torch.compiler.is_compiling() and is_fresh(base_BTO)
         if routed is None:
             return Plain.apply(*tensors, Plan(scale=scale, in_place=in_place))
-        chosen = routed.indices_a.shape[-1] * block
-        tokens, crossed = routed.indices_a.dim() == 3, routed.indices_a is not routed.indices_b
-        kind = {"tokens": tokens, "crossed": tokens and crossed}
-        path = choose_path(bank_a_JD.shape[0], chosen, **kind, stackable=tokens and can_stack(base_BTO, x_BTD, block))
-        gates, plan = _plan(routed, scale, block, in_place)
-        return path.apply(*tensors, gates, plan)
+        path = _path(routed, len(bank_a_JD), block, stackable=can_stack(base_BTO, x_BTD, block))
+        plan: dict[str, Any] = {"scale": scale, "in_place": in_place}
+        if path in CORED:
+            matrix = routed.core
+            if matrix is None:
+                matrix = written_core(routed, len(bank_a_JD), block, core_dtype(routed.gates, base_BTO))
+            return path.apply(*tensors, matrix, Plan(**plan))
+        if routed.indices_a.dim() == 3 and routed.indices_a is routed.indices_b:
+            experts = routed.indices_a.flatten(0, 1)
+            return path.apply(*tensors, routed.gates, ExpertsPlan(**plan, experts=experts, block=block))
+        rows_a, rows_b, gates = chosen_rows(routed, block)
+        return path.apply(*tensors, gates, RowsPlan(**plan, rows_a=rows_a, rows_b=rows_b))
 
 
-def _plan(routed: RouterOutput, scale: float, block: int, in_place: bool) -> tuple[Tensor, Plan]:
-    """Gates and plan for the path: experts where a token's experts keep to their own B, bank rows otherwise."""
-    indices_a, indices_b, gates = routed.indices_a, routed.indices_b, routed.gates
-    if indices_a.dim() == 3 and indices_a is indices_b:
-        return gates, ExpertsPlan(scale=scale, in_place=in_place, experts=indices_a.flatten(0, 1), block=block)
-    if block > 1:
-        rows = torch.arange(block, device=indices_a.device)
-        indices_a, indices_b = ((each[..., None] * block + rows).flatten(-2) for each in (indices_a, indices_b))
-        gates = gates.repeat_interleave(block, -1)
-    return gates, RowsPlan(scale=scale, in_place=in_place, rows_a=indices_a, rows_b=indices_b)
+def takes_core(num_rows: int, r: int, block: int) -> bool:
+    """Whether linears that read r of the bank's factors or experts for each instance take a core written out."""
+    return choose_path(num_rows, r * block, tokens=False) in CORED
+
+
+def with_core(routed: RouterOutput, num_rows: int, block: int, dtype: torch.dtype) -> RouterOutput:
+    """`routed` with its core written out once for all linears that use it, if their path takes one.
+
+    dtype: what it is written in; one narrower than the gates' holds gates of 0 and 1 as they are.
+    """
+    if routed.core is not None or _path(routed, num_rows, block) not in CORED:
+        return routed
+    return routed._replace(core=written_core(routed, num_rows, block, dtype))
+
+
+def _path(routed: RouterOutput, num_rows: int, block: int, *, stackable: bool = False) -> Any:
+    tokens, crossed = routed.indices_a.dim() == 3, routed.indices_a is not routed.indices_b
+    chosen = routed.indices_a.shape[-1] * block
+    return choose_path(num_rows, chosen, tokens=tokens, crossed=tokens and crossed, stackable=stackable)
 
 
 def _check_shapes(base_BTO: Tensor, x_BTD: Tensor, bank_a_JD: Tensor, bank_b_OJ: Tensor, block: int) -> None:

@@ -1,7 +1,8 @@
 """The fast paths of `mixture_linear`: one autograd function each, none of which forms ΔW.
 
-All compute y = base + scale · B·M·A·x as: z = x Aᵀ, then the core on the small inner dimension (w), then w Bᵀ added
-into base. Kept for the backward pass: x, z, w, the two banks in base's dtype, gates and indices.
+All compute y = base + scale · B·M·A·x as: z = x Aᵀ, then the core on the small inner dimension (w), then w Bᵀ added,
+times scale, into base. Kept for the backward pass: x, z, w, the two banks in base's dtype, the core or gates and
+indices.
 
 Plain     M is the identity: w = z.
 Paired    an instance's M written out, J by J: w = z M. Three large products whatever the instances chose.
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mixtune.routing.routers import full_precision
+from mixtune.routing.routers import RouterOutput, full_precision
 
 Context = Any  # torch's autograd context: attributes are added to it
 
@@ -65,21 +66,26 @@ def core_dtype(gates: Tensor, z: Tensor) -> torch.dtype:
     return torch.promote_types(gates.dtype, z.dtype)
 
 
+def scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """The product of both, times scale, in one call."""
+    return torch.addmm(left.new_empty(()), left, right, beta=0, alpha=scale)
+
+
 def add_up(ctx: Context, base_BTO: Tensor, w_NJ: Tensor, bank_OJ: Tensor, plan: Plan) -> Tensor:
-    """Add w Bᵀ to base: in place where `plan` says that nobody else reads it."""
+    """Add scale · w Bᵀ to base: in place where `plan` says that nobody else reads it."""
     if plan.in_place:
-        base_BTO.view(-1, base_BTO.shape[-1]).addmm_(w_NJ, bank_OJ.t())
+        base_BTO.view(-1, base_BTO.shape[-1]).addmm_(w_NJ, bank_OJ.t(), alpha=plan.scale)
         ctx.mark_dirty(base_BTO)
         return base_BTO
-    return torch.addmm(flat(base_BTO), w_NJ, bank_OJ.t()).view(base_BTO.shape)
+    return torch.addmm(flat(base_BTO), w_NJ, bank_OJ.t(), alpha=plan.scale).view(base_BTO.shape)
 
 
 def up_grads(ctx: Context, dy_NO: Tensor, w_NJ: Tensor, bank_OJ: Tensor) -> tuple[Tensor, Tensor | None]:
     """Gradients of w and, if asked for, of the B bank, in the bank's own dtype."""
-    d_bank = None
+    d_bank, scale = None, ctx.plan.scale
     if ctx.needs_input_grad[3]:
-        d_bank = torch.mm(w_NJ.t(), dy_NO).t().to(ctx.dtypes[2], memory_format=torch.contiguous_format)
-    return torch.mm(dy_NO, bank_OJ), d_bank
+        d_bank = scaled_product(w_NJ.t(), dy_NO, scale).t().to(ctx.dtypes[2], memory_format=torch.contiguous_format)
+    return scaled_product(dy_NO, bank_OJ, scale), d_bank
 
 
 def down_grads(ctx: Context, dz_NJ: Tensor, x_BTD: Tensor, bank_JD: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -93,6 +99,30 @@ def down_grads(ctx: Context, dz_NJ: Tensor, x_BTD: Tensor, bank_JD: Tensor) -> t
     return d_x, d_bank
 
 
+def chosen_rows(routed: RouterOutput, block: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of A, rows of B and the gate of each, [..., C]: of experts, every row of each chosen one."""
+    indices_a, indices_b, gates = routed.indices_a, routed.indices_b, routed.gates
+    if block > 1:
+        rows = torch.arange(block, device=indices_a.device)
+        indices_a, indices_b = ((each[..., None] * block + rows).flatten(-2) for each in (indices_a, indices_b))
+        gates = gates.repeat_interleave(block, -1)
+    return indices_a, indices_b, gates
+
+
+def written_core(routed: RouterOutput, num_rows: int, block: int, dtype: torch.dtype) -> Tensor:
+    """M written out in `dtype`, differentiable in the gates: for `Paired` each instance's [B, J, J], for `Masked` its
+    diagonal, one gate for each expert of a token, [B, T, E].
+    """
+    if routed.indices_a.dim() == 3:
+        gates_BTK = routed.gates.to(dtype)
+        diagonal_BTE = gates_BTK.new_zeros(*gates_BTK.shape[:2], num_rows // block)
+        return diagonal_BTE.scatter_add_(2, routed.indices_a, gates_BTK)
+    rows_a, rows_b, gates_BC = chosen_rows(routed, block)
+    core_BX = gates_BC.new_zeros(len(gates_BC), num_rows * num_rows, dtype=dtype)
+    core_BX.scatter_add_(1, torch.add(rows_b, rows_a, alpha=num_rows), gates_BC.to(dtype))
+    return core_BX.unflatten(1, (num_rows, num_rows))
+
+
 class Plain(Function):
     """The identity core: plain LoRA."""
 
@@ -101,7 +131,7 @@ class Plain(Function):
         """Compute y = base + scale · x Aᵀ Bᵀ."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype)
         x, a_JD, b_OJ = x.to(base.dtype), bank_a.to(base.dtype), bank_b.to(base.dtype)
-        w_NJ = torch.mm(flat(x), a_JD.t()).mul_(plan.scale)
+        w_NJ = torch.mm(flat(x), a_JD.t())
         ctx.save_for_backward(x, w_NJ, a_JD, b_OJ)
         return add_up(ctx, base, w_NJ, b_OJ, plan)
 
@@ -112,7 +142,7 @@ class Plain(Function):
         x, w_NJ, a_JD, b_OJ = ctx.saved_tensors
         with full_precision(dy):
             dw_NJ, d_bank_b = up_grads(ctx, flat(dy), w_NJ, b_OJ)
-            d_x, d_bank_a = down_grads(ctx, dw_NJ.mul_(ctx.plan.scale), x, a_JD)
+            d_x, d_bank_a = down_grads(ctx, dw_NJ, x, a_JD)
         return dy, d_x, d_bank_a, d_bank_b, None
 
 
@@ -121,36 +151,31 @@ class Paired(Function):
 
     @staticmethod
     def forward(
-        ctx: Context, base: Tensor, x: Tensor, bank_a: Tensor, bank_b: Tensor, gates: Tensor, plan: RowsPlan
+        ctx: Context, base: Tensor, x: Tensor, bank_a: Tensor, bank_b: Tensor, core_BJJ: Tensor, plan: Plan
     ) -> Tensor:
-        """Compute y from gates [B, C], one for each chosen row."""
-        ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, gates.dtype)
+        """Compute y from the cores of the instances, [B, J, J] as `written_core` makes them."""
+        ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, core_BJJ.dtype)
         x, a_JD, b_OJ = x.to(base.dtype), bank_a.to(base.dtype), bank_b.to(base.dtype)
-        batch, rows = x.shape[0], a_JD.shape[0]
-        z_BTJ = torch.mm(flat(x), a_JD.t()).view(batch, x.shape[1], rows)
-        cells_BC = torch.add(plan.rows_b, plan.rows_a, alpha=rows)
-        core_BJJ = gates.new_zeros(batch, rows * rows, dtype=core_dtype(gates, z_BTJ))
-        core_BJJ.scatter_add_(1, cells_BC, (gates * plan.scale).to(core_BJJ.dtype))
-        core_BJJ = core_BJJ.view(batch, rows, rows)
+        z_BTJ = torch.mm(flat(x), a_JD.t()).view(*x.shape[:2], len(a_JD))
+        core_BJJ = core_BJJ.to(core_dtype(core_BJJ, z_BTJ))
         w_NJ = flat(torch.bmm(z_BTJ.to(core_BJJ.dtype), core_BJJ).to(base.dtype))
-        ctx.save_for_backward(x, z_BTJ, w_NJ, a_JD, b_OJ, core_BJJ, cells_BC)
+        ctx.save_for_backward(x, z_BTJ, w_NJ, a_JD, b_OJ, core_BJJ)
         return add_up(ctx, base, w_NJ, b_OJ, plan)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Context, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of every input; None for what needs none and for the plan."""
-        x, z_BTJ, w_NJ, a_JD, b_OJ, core_BJJ, cells_BC = ctx.saved_tensors
-        d_gates = None
+        x, z_BTJ, w_NJ, a_JD, b_OJ, core_BJJ = ctx.saved_tensors
+        d_core = None
         with full_precision(dy):
             dw_NJ, d_bank_b = up_grads(ctx, flat(dy), w_NJ, b_OJ)
             dw_BTJ = dw_NJ.view(z_BTJ.shape).to(core_BJJ.dtype)
             if ctx.needs_input_grad[4]:
-                d_core = torch.bmm(z_BTJ.to(core_BJJ.dtype).transpose(1, 2), dw_BTJ)
-                d_gates = (d_core.flatten(1).gather(1, cells_BC) * ctx.plan.scale).to(ctx.dtypes[3])
+                d_core = torch.bmm(z_BTJ.to(core_BJJ.dtype).transpose(1, 2), dw_BTJ).to(ctx.dtypes[3])
             dz_NJ = flat(torch.bmm(dw_BTJ, core_BJJ.transpose(1, 2)).to(x.dtype))
             d_x, d_bank_a = down_grads(ctx, dz_NJ, x, a_JD)
-        return dy, d_x, d_bank_a, d_bank_b, d_gates, None
+        return dy, d_x, d_bank_a, d_bank_b, d_core, None
 
 
 class Gathered(Function):

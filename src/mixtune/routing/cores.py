@@ -70,7 +70,7 @@ def conditional_term(
 
     Raises ValueError if a weight that the kind of conditioning needs is absent.
     """
-    needed = _needed_weights(routers, options.conditional)
+    needed = needed_weights(routers, options.conditional)
     if options.conditional == "none":
         return None
     if options.conditional == "choice":
@@ -124,7 +124,7 @@ class SlotProduct(Function):
         return d_rows, d_weight
 
 
-def _needed_weights(routers: ConditionalWeights, conditional: str) -> list[Tensor]:
+def needed_weights(routers: ConditionalWeights, conditional: str) -> list[Tensor]:
     """The weights of NEEDED_WEIGHTS, in its order; see `conditional_term` for the error."""
     weights = []
     for field in NEEDED_WEIGHTS[conditional]:

@@ -26,6 +26,8 @@ class RouterOutput(NamedTuple):
     gates: multiplier of each slot, same shape, floating point; exactly 1.0 going forward under "straight-through".
     probs: [B, E] or [B, T, E], the router's (A's) probabilities over everything it could have chosen; probs_b the same
     for B's scores before conditioning, or None. Both carry gradient, for auxiliary losses and statistics.
+    core: M of each instance written out, [B, E, E], entry (i, j) the gate of the slot that pairs a_i with b_j; or None.
+    Where there is one, it is what a linear may multiply by, and leads its gradient to the router.
     """
 
     indices_a: Tensor
@@ -33,6 +35,7 @@ class RouterOutput(NamedTuple):
     gates: Tensor
     probs: Tensor
     probs_b: Tensor | None = None
+    core: Tensor | None = None
 
     def spread(self, owners_BT: Tensor) -> RouterOutput:
         """The decisions of G instances [G, K] at each position of the rows they share, [B, T, K]; probs stay as is."""

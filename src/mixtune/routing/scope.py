@@ -38,9 +38,10 @@ class RoutingScope:
     before. learning: whether it is a training forward with gradient. made: the selection of each router, made once in
     this forward, for recomputation to reuse; keep: those that the KV cache takes on. recorded: the same with
     probabilities, only if `recording`. auxiliary: what the routers add to the loss. replaying: whether activation
-    checkpointing runs the forward again. live: what the layers running now share (linears of one group), and owed:
-    losses of recomputed routers; each recomputation has its own of these two, since their tensors belong to another
-    graph.
+    checkpointing runs the forward again. chosen: of each router that decided for others too, the indices of all. live:
+    what the layers running now share (linears of one group), owed: losses of recomputed routers, and ahead: decisions
+    that linears yet to be called will find, with the input they are for; each recomputation has its own of these three,
+    since their tensors belong to another graph.
     """
 
     facts: BatchFacts
@@ -57,6 +58,8 @@ class RoutingScope:
     replaying: bool = False
     live: dict[Key, RouterOutput] = field(default_factory=dict)
     owed: dict[Key, Tensor] = field(default_factory=dict)
+    ahead: dict[Key, tuple[Tensor, RouterOutput]] = field(default_factory=dict)
+    chosen: dict[Key, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
     _cores: dict[Key, Any] = field(default_factory=dict)
     _pooled: tuple[Tensor, tuple[bool, bool], Tensor] | None = None
     _masks: dict[str, Tensor | None] = field(default_factory=dict)
@@ -64,7 +67,7 @@ class RoutingScope:
 
     def again(self) -> RoutingScope:
         """The same forward, run again by activation checkpointing: same selections, nothing counted twice."""
-        return replace(self, live={}, owed={}, _cores={}, _pooled=None, replaying=True)
+        return replace(self, live={}, owed={}, ahead={}, _cores={}, _pooled=None, replaying=True)
 
     def from_cache(self, key: Key) -> RouterOutput | None:
         """The selection that came with the KV cache, or None if the prompt is in this forward.
@@ -185,6 +188,7 @@ class RoutingScope:
     def forget(self) -> None:
         """Drop what holds a graph; activation checkpointing keeps the scope, and so would keep the graph for ever."""
         self.live.clear()
+        self.ahead.clear()
         self.auxiliary.forget()
         self._pooled = None
 

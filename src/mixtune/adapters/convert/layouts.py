@@ -15,7 +15,7 @@ from torch import Tensor
 from mixtune.adapters.convert.reading import ReleasedFiles
 from mixtune.adapters.convert.settings import ReleasedSettings, Resolved, mixlora_settings, mole_settings
 from mixtune.adapters.layer import MixtureLinear
-from mixtune.adapters.routes import LayerPlan
+from mixtune.adapters.plan import LayerPlan
 
 ADAPTER = "default"  # the name under which the converted adapter is built
 

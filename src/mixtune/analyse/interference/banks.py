@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mixtune.adapters.families import outside_language_model
 from mixtune.adapters.layer import MixtureLinear
-from mixtune.adapters.routes import LayerPlan
+from mixtune.adapters.plan import LayerPlan
 from mixtune.analyse.selections import DEPTHS, layer_place
 from mixtune.config import near
 from mixtune.routing.gates import HARD_GATES
