@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mixtune.cli.base import SETTINGS, Dtype, app, user_errors
+from mixtune.cli.base import SETTINGS, Dtype, Threads, app, set_threads, user_errors
 
 INTERFERENCE_HELP = """Measure how learning one task helps or hurts each other task, in each bank of the adapter.
 
@@ -57,7 +57,6 @@ Tasks = Annotated[str, typer.Option(help="Only these tasks, with commas between.
 MaxBad = Annotated[int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples.")]
 Base = Annotated[Dtype, typer.Option(help="What the base is held in.")]
 Attention = Annotated[str, typer.Option("--attn-implementation", help="As in transformers.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the processor; default all.")]
 
 
 @analyse.command("interference", help=INTERFERENCE_HELP)
@@ -89,7 +88,7 @@ def interference_command(
         from mixtune.analyse.interference.console import print_interference
         from mixtune.pocket.analysing import resolve_analysis
 
-        _set_threads(threads)
+        set_threads(threads)
         given = {"unit": unit, "blocks": blocks, "lookahead": lookahead, "resamples": resamples, "seed": seed}
         settings = InterferenceSettings.model_validate(
             {"layers": layers, "linears": _names(linears), "per_task": per_task, "batch_size": batch_size, **given}
@@ -137,13 +136,6 @@ def _page(path: Path, title: str) -> Path:
     return write_report(path.parent, path.parent / "report.html", settings)
 
 
-def _set_threads(count: int | None) -> None:
-    if count:
-        import torch
-
-        torch.set_num_threads(count)
-
-
 @analyse.command("routing", help=ROUTING_HELP)
 def routing_command(
     model: Model,
@@ -172,7 +164,7 @@ def routing_command(
         from mixtune.analyse.routing.console import print_routing
         from mixtune.pocket.analysing import resolve_analysis
 
-        _set_threads(threads)
+        set_threads(threads)
         given = {"layers": layers, "per_task": per_task, "redraws": redraws, "neighbours": neighbours, "seed": seed}
         settings = RoutingSettings.model_validate({**given, "batch_size": batch_size})
         request = resolve_analysis(
