@@ -18,13 +18,15 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's library greets
 import torch
 from rich.console import Console
 
-from benchmarks import data, decode, layer, paths, step
+from benchmarks import data, decode, layer, paths, ranking, step
 from benchmarks.harness import measure
 from benchmarks.options import Settings, add_options, read_options
 from benchmarks.results import Ratios, all_ratios, environment, full_result, moved, read_stored, verdicts, write_json
 from benchmarks.tables import case_table, verdict_table
 
-BENCHMARKS: dict[str, Any] = {"layer": layer, "step": step, "decode": decode, "data": data, "paths": paths}
+BENCHMARKS: dict[str, Any] = {
+    "layer": layer, "step": step, "decode": decode, "ranking": ranking, "data": data, "paths": paths
+}  # fmt: skip
 CONDITIONS = ("device", "instructions", "threads", "waiting", "torch")
 
 

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import __main__ as command
-from benchmarks import curves, features, layer, lengths, packing, recipe
+from benchmarks import curves, features, layer, lengths, packing, ranking, recipe
 from benchmarks.data import DataSettings, draw, make_processor
 from benchmarks.harness import Case, measure
 from benchmarks.memory import watch_memory
@@ -22,7 +22,9 @@ from benchmarks.options import Settings
 from benchmarks.results import Target, moved, verdicts
 from mixtune.config import dump_recipe
 from mixtune.data import Collator, Encoder
+from mixtune.evaluate.run import evaluating
 from mixtune.training.logits import supervised_loss
+from routed import randomise
 from runs import tiny_recipe
 from tolerances import TOL
 
@@ -32,6 +34,7 @@ TINY = {
     "layer": ("--widths", "16", "--length", "8", "--factors", "16", "--dtypes", "bfloat16", "--no-memory"),
     "step": (*MODEL, "--lengths", "8", "--tokens", "16", "--factors", "16"),
     "decode": (*MODEL, "--batches", "2", "--prompt", "4", "--answer", "2"),
+    "ranking": (*MODEL, "--prompts", "5", "--candidates", "3", "--tokens", "10", "--adapters", "mixlora"),
     "paths": ("--widths", "8", "--length", "4", "--factor-rows", "16", "--expert-rows", "64", "--dtypes", "float32"),
     "data": ("--parts", "collator", "--batch", "2", "--side", "28", "--width", "64", "--question", "3", "--memory"),
 }
@@ -157,6 +160,19 @@ def test_settings_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[s
         command.main(["--help"])
     listed = capsys.readouterr().out
     assert all(name in listed for name in TINY)
+
+
+@pytest.mark.parametrize("adapter", [None, "mixlora", "llava-mole"])
+def test_ranking_from_a_shared_pass_and_naively_gives_equal_scores(adapter: str | None) -> None:
+    base = pocket_language_model(2, 64, torch.float32, "cpu")
+    model = base if adapter is None else with_mixture(base, adapter)
+    if adapter is not None:
+        randomise(model)
+    prompts_BT, options = ranking.questions(3, 7, 10, ranking.RankingSettings(vocabulary=64))
+    with evaluating(model):
+        shared, naive = (way(model, prompts_BT, options, 4) for way in (ranking.shared_scores, ranking.naive_scores))
+    torch.testing.assert_close(shared, naive, **TOL[torch.float32])
+    assert naive.std() > 0.01
 
 
 # data: features and packing; curves

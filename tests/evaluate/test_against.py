@@ -41,7 +41,10 @@ def test_each_kind_of_score_gets_its_test(tmp_path) -> None:
     anls = found["benchmarks"]["docvqa"]["numbers"]["anls"]
     assert anls["test"] == "paired permutation" and anls["difference"]["value"] == pytest.approx(0.3)
     assert anls["p_value"] == pytest.approx(2 / 16, abs=0.02)  # four pages: all sixteen ways to exchange them
-    assert found["tasks"]["rank"]["first_only"] == 1 and "greedy" not in found["tasks"]
+    rank = found["tasks"]["rank"]
+    assert (rank["tasks"], rank["n"], rank["first"], rank["second"]) == (1, 2, 0.5, 0.0) and "greedy" not in found[
+        "tasks"
+    ]
     path = write_against(tmp_path, found)
     assert json.loads(path.read_text()) == found
 

@@ -1,22 +1,28 @@
-"""What is asked: the pocket suite's samples and places, mixes, files and blind controls by name."""
+"""The pocket suite's rows of the table of benchmarks: their samples and places, mixes, splits and blind controls."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 from PIL import Image
 
-from mixtune.data import Message, Sample
-from mixtune.data.sample import DataError
+from mixtune.evaluate import EvaluateSettings, asking, evaluate
+from mixtune.evaluate.against import compare_evaluations
+from mixtune.evaluate.asking import EvaluationRequest
 from mixtune.pocket import benchmark as module
-from mixtune.pocket.benchmark import EvaluationRequest, ask, first_of_each, groups, questions
+from mixtune.pocket.benchmark import POCKET, TABLE, groups
 from mixtune.pocket.prepare import PocketPaths
+from tiny import tiny_llava, tiny_processor
 
 
-def test_the_first_of_each_task_in_order() -> None:
-    samples = [Sample(id=str(i), messages=(Message("user", "q"),), images=(), task="ab"[i % 2]) for i in range(6)]
-    assert [sample.id for sample in first_of_each(samples, 2)] == ["0", "1", "2", "3"]
+def ask(name: str, **options):
+    return asking.ask(name, TABLE, **options)
+
+
+def questions(*benchmarks: str, **changes):
+    return asking.questions(EvaluationRequest(model="m", benchmarks=benchmarks, **changes), TABLE).samples
 
 
 def write_folder(folder, *splits: str) -> None:
@@ -68,9 +74,8 @@ def test_a_benchmark_by_name(home, name: str, folder: str, tasks: list[str]) -> 
     found = ask(name)
     assert list(dict.fromkeys(sample.task for sample in found.samples)) == tasks
     assert all(image.path.startswith(str(home / folder)) for sample in found.samples for image in sample.images)
-    assert set(found.groups) >= set(tasks)
+    assert all(sample.benchmark == name and sample.group.domain == "document" for sample in found.samples)
     swapped = ask(f"{name}:blind")
-    assert swapped.groups == found.groups
     assert [sample.images for sample in swapped.samples[:2]] == [sample.images for sample in found.samples[1::-1]]
 
 
@@ -83,23 +88,49 @@ def test_a_wrong_mix_or_split_is_named(home) -> None:
         ask("pocket/natural/valid:blind")
 
 
-def test_files_and_limits(home) -> None:
-    rows = (home / "data" / "test_seen.jsonl").read_text()
-    (home / "data" / "mine.jsonl").write_text(f"{rows}broken\n")
-    samples, places = questions(EvaluationRequest(model="m", benchmarks=("pocket", "data/train.jsonl"), per_task=1))
+def test_the_first_of_each_task_are_kept_and_files_stand_beside(home) -> None:
+    samples = questions("pocket", "data/train.jsonl", per_task=1)
     assert [sample.task for sample in samples] == ["test_seen", "test_unseen", "train"]
-    assert "test_seen" in places
-    request = EvaluationRequest(model="m", benchmarks=("data/mine.jsonl", "data/mine.jsonl"), max_bad=1)
-    with pytest.raises(DataError, match="allows 0"):
-        questions(request)
-    assert ask("data/mine.jsonl:blind", max_bad=1).left_out == 1
+    assert [sample.id for sample in samples[:2]] == ["test_seen-0", "test_unseen-0"]
 
 
 def test_a_blind_control_is_asked_alone(home) -> None:
     with pytest.raises(ValueError, match="'pocket:blind' is a blind control; evaluate it apart"):
-        questions(EvaluationRequest(model="m", benchmarks=("pocket/natural", "pocket:blind")))
-    samples, _ = questions(EvaluationRequest(model="m", benchmarks=("pocket:blind",)))
-    assert {sample.task for sample in samples} == {"test_seen", "test_unseen"}
+        questions("pocket/natural", "pocket:blind")
+    assert {sample.task for sample in questions("pocket:blind")} == {"test_seen", "test_unseen"}
+
+
+def test_pocket_rows_are_rows_like_any_other(home) -> None:
+    with pytest.raises(ValueError, match="--protocol lmms-eval: pocket has only official"):
+        ask("pocket", protocol="lmms-eval")
+    with pytest.raises(ValueError, match=r"--benchmark pocket=/data: .* is drawn by mixtune and has no other place"):
+        ask("pocket=/data")
+    with pytest.raises(ValueError, match="neither a benchmark nor a file; did you mean 'pocket'"):
+        ask("pockt")
+    assert (
+        set(TABLE)
+        > {row.name for row in POCKET}
+        == {
+            "pocket",
+            "pocket/natural",
+            "pocket/conflict",
+            "pocket/conflict-many",
+        }
+    )
+
+
+def test_pocket_rows_are_scored_summed_up_and_compared_by_the_table(home) -> None:
+    samples = [dataclasses.replace(sample, options=("a", "b")) for sample in questions("pocket")]
+    found = evaluate(tiny_llava()[0], tiny_processor(), samples, EvaluateSettings(max_length=512), home / "one")
+    table = found.results["benchmarks"]["pocket"]
+    assert (table["protocol"], table["n"], table["headlines"]) == ("official", 4, ["accuracy", "ranked_accuracy"])
+    for way, number in (("greedy", "accuracy"), ("rank", "ranked_accuracy")):
+        for split in ("seen", "unseen"):
+            cell, summary = table["numbers"][f"{number}/{split}"], found.results["summary"][split][way]
+            assert (cell["value"], cell["low"], cell["high"]) == tuple(summary[k] for k in ("accuracy", "low", "high"))
+    compared = compare_evaluations(found.rows, home / "one", TABLE)["benchmarks"]["pocket"]
+    cell = compared["numbers"]["ranked_accuracy"]
+    assert cell["first"] == cell["second"] == table["numbers"]["ranked_accuracy"]["value"] and cell["p_value"] == 1.0
 
 
 def test_the_model_is_placed_before_it_is_asked(home, monkeypatch: pytest.MonkeyPatch) -> None:

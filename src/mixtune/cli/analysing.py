@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mixtune.cli.base import SETTINGS, Dtype, app, user_errors
+from mixtune.cli.base import SETTINGS, Dtype, Threads, app, set_threads, user_errors
 
 INTERFERENCE_HELP = """Measure how learning one task helps or hurts each other task, in each bank of the adapter.
 
@@ -74,7 +74,7 @@ SHARED = (
     _option("max_bad", int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples."), 0),
     _option("dtype", Dtype, typer.Option(help="What the base is held in."), Dtype.bfloat16),
     _option("attn_implementation", str, typer.Option(help="As in transformers."), "sdpa"),
-    _option("threads", int | None, typer.Option(min=1, help="Threads of the processor; default all."), None),
+    inspect.Parameter("threads", inspect.Parameter.KEYWORD_ONLY, annotation=Threads, default=None),
 )
 """The options of both analyses; the default of `preset` is each one's own."""
 
@@ -84,10 +84,7 @@ def _asked(name: str, given: Mapping[str, Any]) -> tuple[Any, Path]:
     from mixtune.analyse.subject import AnalysisRequest
     from mixtune.pocket.analysing import resolve_analysis
 
-    if given["threads"]:
-        import torch
-
-        torch.set_num_threads(given["threads"])
+    set_threads(given["threads"])
     kept = {key: value for key, value in given.items() if key not in ("out", "threads")}
     words = {"tasks": _names(given["tasks"]), "dtype": given["dtype"].value}
     files = {key: tuple(given[key] or ()) for key in ("data", "unseen")}

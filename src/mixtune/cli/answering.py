@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mixtune.cli.base import Dtype, app, user_errors
+from mixtune.cli.base import Dtype, Threads, app, set_threads, user_errors
 
 EVALUATE_HELP = """Question a model, with or without an adapter, and count: greedy answers and ranking of the options.
 
@@ -17,8 +17,6 @@ Examples:
     mixtune evaluate pocket --benchmark pocket
 
     mixtune evaluate pocket --adapter runs/demo/mixlora --benchmark pocket --per-task 20
-
-    mixtune evaluate pocket --adapter runs/mine --benchmark pocket/conflict     (other mixes and splits: docs/pocket.md)
 
     mixtune evaluate pocket --adapter runs/mine --benchmark pocket/conflict:blind     (every question, a wrong picture)
 
@@ -30,11 +28,13 @@ Examples:
 
     mixtune evaluate MODEL -a runs/mixlora -b pope=/data/pope --against runs/lora/evaluation     (paired test)
 
-Public benchmarks: mme, pope, textvqa, vsr, snli-ve, cifar10, cifar100, mnist, pathvqa, chartqa, docvqa, tiny-lvlm, as
-NAME=PATH, NAME=hf:ID or NAME; docs/evaluation.md says how to get each and how protocols differ.
+Benchmarks: pocket, pocket/natural, pocket/conflict, pocket/conflict-many (and splits: docs/pocket.md), as NAME; mme,
+textvqa, vsr, snli-ve, cifar10, cifar100, mnist, pope, pathvqa, chartqa, docvqa, tiny-lvlm, as NAME=PATH, NAME=hf:ID or
+NAME. `mixtune evaluate --list` says what each is and needs; docs/evaluation.md has the rules and how protocols differ.
 
 Writes results.json (every number with its interval) and samples.jsonl (every question and answer), with --against also
-against.json. An interrupted evaluation goes on where it stopped; a folder that holds another one is an error.
+against.json, with --max-bad left_out.jsonl. An interrupted evaluation goes on where it stopped; a folder that holds
+another one is an error.
 """
 
 REPORT_HELP = """Write one self-contained page about whatever lies in a folder, its numbers as JSON, and pictures.
@@ -67,11 +67,23 @@ class Ways(str, Enum):
     greedy = "greedy"
 
 
+def _list_benchmarks(wanted: bool) -> None:
+    """Show the table of benchmarks and leave, if it is wanted."""
+    if wanted:
+        from rich.console import Console
+
+        from mixtune.evaluate.console import table_of_benchmarks
+        from mixtune.pocket.benchmark import TABLE
+
+        Console().print(table_of_benchmarks(TABLE))
+        raise typer.Exit
+
+
 @app.command("evaluate", help=EVALUATE_HELP)
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="Folder, hub id, or `pocket`.")],
     benchmark: Annotated[
-        list[str], typer.Option("--benchmark", "-b", help="`pocket`, `pocket/MIX`, NAME[=PATH] or a file of samples.")
+        list[str], typer.Option("--benchmark", "-b", help="NAME, NAME=PATH, NAME=hf:ID, or a file of samples.")
     ],
     adapter: Annotated[
         Path | None, typer.Option("--adapter", "-a", help="Folder of a run: adapter, projector or weights.")
@@ -79,10 +91,13 @@ def evaluate_command(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Default ADAPTER/evaluation, else runs/MODEL/evaluation.")
     ] = None,
-    per_task: Annotated[int | None, typer.Option("--per-task", min=1, help="Only the first N of a task.")] = None,
+    per_task: Annotated[
+        int | None, typer.Option("--per-task", min=1, help="N of each task, always the same, spread over its file.")
+    ] = None,
     task: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be given again.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Speed and memory; in bfloat16 a few answers too.")] = 64,
     max_bad: Annotated[int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples.")] = 0,
+    images: Annotated[Path | None, typer.Option(help="Where pictures are that files or datasets only name.")] = None,
     dtype: Annotated[Dtype, typer.Option(help="What the base is held in.")] = Dtype.bfloat16,
     attention: Annotated[str, typer.Option("--attn-implementation", help="As in transformers.")] = "sdpa",
     protocol: Annotated[
@@ -91,7 +106,11 @@ def evaluate_command(
     max_length: Annotated[int, typer.Option(min=2, help="The most tokens of a prompt, those of pictures too.")] = 1024,
     way: Annotated[Ways, typer.Option(help="Answer greedily, rank the options, or both.")] = Ways.both,
     against: Annotated[Path | None, typer.Option(help="A finished evaluation to be compared with, in pairs.")] = None,
+    threads: Threads = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Keep answers that are there.")] = True,
+    show: Annotated[
+        bool, typer.Option("--list", is_eager=True, callback=_list_benchmarks, help="Show all benchmarks and leave.")
+    ] = False,
 ) -> None:
     """Evaluate and print the tables."""
     from rich.console import Console
@@ -99,20 +118,16 @@ def evaluate_command(
     with user_errors():
         from mixtune.analyse.console import print_results
         from mixtune.evaluate.against import check_finished, compare_evaluations, write_against
+        from mixtune.evaluate.asking import EvaluationRequest
         from mixtune.evaluate.console import comparison_table, print_benchmarks, without_benchmarks
-        from mixtune.pocket.benchmark import EvaluationRequest, evaluate_request
+        from mixtune.pocket.benchmark import TABLE, evaluate_request
 
-        given = {"per_task": per_task, "max_bad": max_bad, "dtype": dtype.value, "attn_implementation": attention}
-        given |= {
-            "protocol": protocol,
-            "rank": way != Ways.greedy,
-            "greedy": way != Ways.rank,
-            "resume": resume,
-            "max_length": max_length,
-        }
-        request = EvaluationRequest.model_validate(
-            {"model": model, "benchmarks": tuple(benchmark), "adapter": adapter, "tasks": tuple(task or ()), **given}
-        )
+        set_threads(threads)
+        request = EvaluationRequest(
+            model=model, benchmarks=tuple(benchmark), adapter=adapter, tasks=tuple(task or ()), per_task=per_task,
+            max_bad=max_bad, images=images, dtype=dtype.value, attn_implementation=attention, protocol=protocol,
+            rank=way != Ways.greedy, greedy=way != Ways.rank, max_length=max_length, resume=resume,
+        )  # fmt: skip
         folder = out or (adapter or Path("runs") / Path(model).name) / "evaluation"
         if against is not None:
             check_finished(against)
@@ -123,7 +138,7 @@ def evaluate_command(
             print_results(console, {"accuracy": others})
         print_benchmarks(console, result.results)
         if against is not None:
-            comparison = compare_evaluations(result.rows, against)
+            comparison = compare_evaluations(result.rows, against, TABLE)
             typer.echo(f"written to {write_against(result.folder, comparison)}")
             console.print(comparison_table(comparison))
         typer.echo(f"written to {result.folder}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from typing import Annotated
 
 import typer
 
@@ -24,6 +25,17 @@ class Dtype(str, Enum):
 
     float32 = "float32"
     bfloat16 = "bfloat16"
+
+
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the processor; default all.")]
+
+
+def set_threads(count: int | None) -> None:
+    """Let torch compute with so many threads, if a number is given."""
+    if count:
+        import torch
+
+        torch.set_num_threads(count)
 
 
 @contextmanager

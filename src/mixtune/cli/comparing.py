@@ -39,12 +39,13 @@ Exit status 1: a run failed (the others are finished and judged); 2: the compari
 def pocket_names() -> Names:
     """Names of recipes and benchmarks as `train` and `evaluate` understand them."""
     from mixtune.compare import Names
+    from mixtune.evaluate.asking import EvaluationRequest, questions
     from mixtune.pocket import resolve
-    from mixtune.pocket.benchmark import EvaluationRequest, questions
+    from mixtune.pocket.benchmark import TABLE
 
     def asked(benchmarks: Sequence[str], per_task: int | None) -> list[Sample]:
         request = EvaluationRequest(model="", benchmarks=tuple(benchmarks), per_task=per_task)
-        return questions(request)[0]
+        return questions(request, TABLE).samples
 
     return Names(recipe=resolve, questions=asked)
 

@@ -40,31 +40,56 @@ def _cell_bytes(table: Any, row: int, column: str, number: int | None) -> bytes:
 
 def open_table(source: SourceSettings) -> Any:
     """One split of the dataset, images left encoded. DataError names the path, the split, near names."""
-    from datasets import DatasetDict, load_dataset, load_from_disk
+    return load_split(expand_path(source.path), source.split, name=source.path)
 
-    path = Path(expand_path(source.path))
-    saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote the folder."""
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def load_split(
+    path: str, split: str, config: str | None = None, *, name: str | None = None, files: list[str] | None = None
+) -> Any:
+    """One split of a dataset: an id of the hub, a folder laid out like one, one that was saved, or the `files` of a
+    format. Images are left encoded.
+
+    `config` is the configuration to take where the dataset has one of that name. DataError calls the dataset `name` and
+    names the split and near names.
+    """
+    from datasets import DatasetDict, get_dataset_config_names, load_dataset, load_from_disk
+
+    name = name or path
     try:
-        table = load_from_disk(str(path)) if saved else load_dataset(str(path), split=source.split)
+        if is_saved(Path(path)):
+            table = load_from_disk(path)
+        else:
+            known = config is not None and config in get_dataset_config_names(path)
+            table = load_dataset(path, name=config if known else None, split=split, data_files=files)
     except Exception as error:  # the library raises many kinds, for missing files, ids, splits and connections
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{source.path}: split '{source.split}' cannot be loaded as a dataset ({reason})") from error
+        raise DataError(f"{name}: split '{split}' cannot be loaded as a dataset ({reason})") from error
     if isinstance(table, DatasetDict):
-        if source.split not in table:
-            raise DataError(f"{source.path}: there is no split '{source.split}'{near(source.split, table)}")
-        table = table[source.split]
+        if split not in table:
+            raise DataError(f"{name}: there is no split '{split}'{near(split, table)}")
+        table = table[split]
     return _left_encoded(table)
+
+
+def picture_columns(table: Any) -> list[str]:
+    """The columns that hold a picture, or a list of them."""
+    from datasets import Image
+
+    found = table.features.items()
+    return [name for name, kind in found if isinstance(getattr(kind, "feature", kind), Image)]
 
 
 def _left_encoded(table: Any) -> Any:
     from datasets import Image
 
-    for column in IMAGE_COLUMNS:
-        feature = table.features.get(column)
-        if isinstance(feature, Image):
-            table = table.cast_column(column, Image(decode=False))
-        elif isinstance(getattr(feature, "feature", None), Image):
-            table = table.cast_column(column, type(feature)(Image(decode=False)))
+    for column in picture_columns(table):
+        kind, encoded = table.features[column], Image(decode=False)
+        table = table.cast_column(column, encoded if isinstance(kind, Image) else type(kind)(encoded))
     return table
 
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mixtune.config import near
+from mixtune.evaluate.benchmarks.registry import BENCHMARKS, protocol_of, row_of
 from mixtune.evaluate.benchmarks.results import headlines_of, numbers_of, rows_by_benchmark
+from mixtune.evaluate.benchmarks.table import Benchmark
+from mixtune.evaluate.metrics import Row, task_mean
 from mixtune.evaluate.numbers import compare_numbers
-from mixtune.evaluate.statistics import PairedComparison
 from mixtune.evaluate.store import AGAINST, RESULTS, SAMPLES, read_lines, write_json
-from mixtune.evaluate.summary import WAYS, compare_rows
+from mixtune.evaluate.summary import WAYS
 
 
 def check_finished(folder: str | Path) -> Path:
@@ -23,25 +26,27 @@ def check_finished(folder: str | Path) -> Path:
 
 
 def compare_evaluations(
-    rows: Sequence[Mapping[str, Any]], other: str | Path, confidence: float = 0.95
+    rows: Sequence[Row], other: str | Path, table: Mapping[str, Benchmark] = BENCHMARKS, confidence: float = 0.95
 ) -> dict[str, Any]:
     """These rows minus those of the folder ``other``, on the samples that both answered.
 
-    ``benchmarks``: each headline number with difference, interval, p-value and its test; ``tasks``: rank and greedy
-    over all other samples (`compare_rows`). Raises ValueError if no sample is shared, or if a shared one has another
-    target or was scored by another protocol.
+    ``benchmarks``: each headline number with both values, difference, interval, p-value and its test; ``tasks``: the
+    mean over the tasks of all other samples, for rank and greedy. Raises ValueError if no sample is shared, if a shared
+    one has another target or was scored by another protocol, or if a benchmark has no row in ``table``.
     """
     others = read_lines(check_finished(other) / SAMPLES)
     found: dict[str, Any] = {"against": str(other), "benchmarks": {}, "tasks": {}}
     mine, theirs = rows_by_benchmark(rows), rows_by_benchmark(others)
     for name in mine:
         if name in theirs:
-            found["benchmarks"][name] = _compare_benchmark(name, mine[name], theirs[name], confidence)
+            pairs = _shared(mine[name], theirs[name], ("protocol", "target", "answers", "cluster"))
+            found["benchmarks"][name] = _compare_benchmark(name, *pairs, table, confidence)
     first, second = ([row for row in each if not row.get("benchmark")] for each in (rows, others))
-    if first and {row["id"] for row in first} & {row["id"] for row in second}:
+    if {row["id"] for row in first} & {row["id"] for row in second}:
         for way in WAYS:
-            if any(row.get(f"{way}_correct") is not None for row in first):
-                found["tasks"][way] = _paired_dict(compare_rows(first, second, way, confidence=confidence))
+            ours, its = ([row for row in each if row.get(f"{way}_correct") is not None] for each in (first, second))
+            if all(pairs := _shared(ours, its, ("target",))):
+                found["tasks"][way] = _compare_tasks(f"{way}_correct", *pairs, confidence)
     if not found["benchmarks"] and not found["tasks"]:
         raise ValueError(f"--against {other}: the two evaluations have no sample in common")
     return found
@@ -53,33 +58,33 @@ def write_against(folder: Path, comparison: Mapping[str, Any]) -> Path:
     return folder / AGAINST
 
 
-def _compare_benchmark(
-    name: str, rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], confidence: float
-) -> dict[str, Any]:
+def _shared(rows: Sequence[Row], others: Sequence[Row], fields: Sequence[str]) -> tuple[list[Row], list[Row]]:
+    """The rows of both that answer the same samples, in one order. ValueError where one of `fields` differs."""
     mine, theirs = {row["id"]: row for row in rows}, {row["id"]: row for row in others}
     shared = sorted(mine.keys() & theirs.keys())
-    if not shared:
-        raise ValueError(f"{name}: the two evaluations have no sample in common")
     for each in shared:
-        for field in ("protocol", "target", "answers", "cluster"):
-            if mine[each].get(field) != theirs[each].get(field):
-                was, now = theirs[each].get(field), mine[each].get(field)
-                raise ValueError(f"sample {each!r}: {field}: {now!r} here, {was!r} there; the two cannot be compared")
-    first, second = numbers_of([mine[each] for each in shared]), numbers_of([theirs[each] for each in shared])
-    both = [key for key in headlines_of(name, rows[0]["protocol"], first) if key in second]
+        for key in fields:
+            if mine[each].get(key) != theirs[each].get(key):
+                was, now = theirs[each].get(key), mine[each].get(key)
+                raise ValueError(f"sample {each!r}: {key}: {now!r} here, {was!r} there; the two cannot be compared")
+    return [mine[each] for each in shared], [theirs[each] for each in shared]
+
+
+def _compare_benchmark(
+    name: str, mine: Sequence[Row], theirs: Sequence[Row], table: Mapping[str, Benchmark], confidence: float
+) -> dict[str, Any]:
+    if not mine:
+        raise ValueError(f"{name}: the two evaluations have no sample in common")
+    benchmark = row_of(name, table)
+    if benchmark is None:
+        raise ValueError(f"{name}: is no row of the table of benchmarks{near(name, table)}")
+    rule = protocol_of(benchmark, mine[0]["protocol"])
+    first, second = numbers_of(mine, rule), numbers_of(theirs, rule)
+    both = [key for key in headlines_of(rule, first) if key in second]
     numbers = {key: compare_numbers(first[key], second[key], confidence).as_dict() for key in both}
-    return {"protocol": rows[0]["protocol"], "n": len(shared), "numbers": numbers}
+    return {"protocol": mine[0]["protocol"], "n": len(mine), "numbers": numbers}
 
 
-def _paired_dict(paired: PairedComparison) -> dict[str, Any]:
-    gap = paired.difference
-    return {
-        "n": paired.samples,
-        "tasks": paired.tasks,
-        "first_only": paired.first_only,
-        "second_only": paired.second_only,
-        "difference": {"value": gap.value, "low": gap.low, "high": gap.high},
-        "p_value": paired.p_value,
-        "test": "exact McNemar",
-        "unit": "share",
-    }
+def _compare_tasks(field: str, mine: Sequence[Row], theirs: Sequence[Row], confidence: float) -> dict[str, Any]:
+    compared = compare_numbers(task_mean(mine, field), task_mean(theirs, field), confidence)
+    return {"tasks": len({row["task"] for row in mine}), **compared.as_dict()}

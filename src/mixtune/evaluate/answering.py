@@ -108,7 +108,7 @@ class Answerer:
 
 def token_limit(sample: Sample, settings: EvaluateSettings) -> int:
     """The most tokens a greedy answer may have: the benchmark's own limit, else that of the settings."""
-    return sample.max_new_tokens if isinstance(sample, BenchmarkSample) else settings.max_new_tokens
+    return sample.row.max_new_tokens if isinstance(sample, BenchmarkSample) else settings.max_new_tokens
 
 
 def _scored(sample: Sample, text: str) -> dict[str, Any]:

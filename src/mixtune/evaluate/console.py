@@ -6,7 +6,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from mixtune.evaluate.benchmarks.registry import OFFICIAL
+from mixtune.evaluate.benchmarks.table import Benchmark
+from mixtune.evaluate.metrics import RANKED
+
+
+def table_of_benchmarks(rows: Mapping[str, Benchmark]) -> Table:
+    """A row for each benchmark that there is: what it is, its first numbers, its protocols, how to get it."""
+    table = _table("benchmarks of mixtune evaluate; more in docs/evaluation.md", ("NAME",))
+    table.add_column("what: its numbers; protocols; what NAME alone and NAME=PATH read")
+    for row in rows.values():
+        numbers, alone = ", ".join(row.protocols[OFFICIAL].headlines), f"NAME: {row.dataset or 'nothing'}; NAME=PATH: "
+        what = f"[bold]{escape(row.title)}[/]: {numbers}; {', '.join(row.protocols)}"
+        table.add_row(row.name, f"{what}\n{'' if row.drawn else alone}{escape(row.obtain)}")
+    return table
 
 
 def benchmark_table(results: Mapping[str, Any]) -> Table:
@@ -34,7 +50,7 @@ def benchmark_table(results: Mapping[str, Any]) -> Table:
 
 def _parts(found: Mapping[str, Any]) -> list[str]:
     """Names of the numbers of a benchmark's parts: accuracies, or what its first headline is of; MME's points."""
-    families = {"points", "accuracy", *found["headlines"][:1]}
+    families = {"points", "accuracy", RANKED, *found["headlines"][:1]}
     return [key for key in found["numbers"] if "/" in key and key.partition("/")[0] in families]
 
 

@@ -116,7 +116,10 @@ def _besides_ids(prompts: Sequence[dict[str, Any]], length: int, dtype: torch.dt
 
 def select_rows(prompt: PromptPass, rows_N: Tensor) -> PromptPass:
     """A copy of the prompt pass with row n taken from sample ``rows_N[n]``; the original stays as it was."""
-    cache = copy.deepcopy(prompt.cache)
+    # Selecting makes new keys and values: a copy of all prompts' before would be thrown away at once.
+    layers = getattr(prompt.cache, "layers", ())
+    kept = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
+    cache = copy.deepcopy(prompt.cache, {id(tensor): tensor for tensor in kept if tensor is not None})
     cache.batch_select_indices(rows_N)
     return PromptPass(
         cache=cache,

@@ -16,6 +16,7 @@ from mixtune.evaluate.numbers import Number, mean_of, ratio
 Row: TypeAlias = Mapping[str, Any]
 Numbers: TypeAlias = Callable[[Sequence[Row]], dict[str, Number]]
 
+RANKED = "ranked_accuracy"
 MME_PERCEPTION = tuple("existence count position color posters celebrity scene landmark artwork OCR".split())
 MME_COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 
@@ -47,6 +48,27 @@ def mean_number(rows: Sequence[Row], field: str = "score") -> Number:
     """Mean over the rows of a field, or of a detail of that name."""
     counts = clustered(rows, lambda row: (float(row[field] if field in row else row["details"][field]), 1.0))
     return Number(strata=(counts,), value=mean_of, mean=True)
+
+
+def ranked_numbers(rows: Sequence[Row]) -> dict[str, Number]:
+    """``ranked_accuracy``: the share whose most likely option is the target."""
+    return {RANKED: mean_number(rows, "rank_correct")}
+
+
+def task_numbers(rows: Sequence[Row], field: str = "score", name: str = "accuracy") -> dict[str, Number]:
+    """Mean over tasks of a field's mean, every task counting the same; then that of each split, if there are two."""
+    found, splits = {name: task_mean(rows, field)}, sorted({row["split"] for row in rows})
+    if len(splits) > 1:
+        found |= {f"{name}/{each}": task_mean([row for row in rows if row["split"] == each], field) for each in splits}
+    return found
+
+
+def task_mean(rows: Sequence[Row], field: str) -> Number:
+    """Mean over tasks of a field's mean."""
+    strata: list[np.ndarray] = []
+    for task in sorted({row["task"] for row in rows}):
+        strata += mean_number([row for row in rows if row["task"] == task], field).strata
+    return Number(strata=tuple(strata), value=mean_of, mean=True)
 
 
 def mean_numbers(rows: Sequence[Row], name: str = "accuracy", details: Sequence[str] = ()) -> dict[str, Number]:

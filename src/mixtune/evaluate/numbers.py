@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from mixtune.evaluate.statistics import Interval, wilson_bounds, wilson_interval
+from mixtune.evaluate.statistics import Interval, macro_interval, wilson_bounds
 
 RESAMPLES = 10_000
 CELLS_AT_ONCE = 4_000_000  # of a drawn matrix; bounds memory at 32 MB
@@ -24,7 +24,7 @@ class Number:
     """``value(totals)`` of ``strata``: arrays [C, K] in, one total [..., K] a stratum; all clusters in a fixed order.
 
     The second count of every row is its number of questions. ``unit`` is "share" (0 to 1) or "points". ``mean`` says
-    that it is the mean of scores: one stratum of (sum, count).
+    that it is `mean_of`: strata of (sum, count).
     """
 
     strata: tuple[np.ndarray, ...]
@@ -44,11 +44,16 @@ class Number:
 
     @property
     def right_or_wrong(self) -> bool:
-        """Whether it is the share of right ones among single questions, each 0 or 1."""
+        """Whether it is the share of right ones among single questions, each 0 or 1, or a mean of such shares."""
         if not self.mean:
             return False
-        sums_C, counts_C = self.strata[0].T
+        sums_C, counts_C = np.concatenate(self.strata).T
         return bool(np.all(counts_C == 1) and np.all((sums_C == 0) | (sums_C == 1)))
+
+    @property
+    def outcomes(self) -> dict[str, list[bool]]:
+        """Right or wrong, by stratum, where it is `right_or_wrong`."""
+        return {str(place): [bool(right) for right in stratum[:, 0]] for place, stratum in enumerate(self.strata)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,24 +82,26 @@ def ratio(top: Any, bottom: Any) -> np.ndarray:
 
 
 def mean_of(totals: Sequence[np.ndarray]) -> np.ndarray:
-    """Sum over count of the only stratum."""
-    return ratio(totals[0][..., 0], totals[0][..., 1])
+    """Sum over count, mean over the strata (of one, if there is one)."""
+    return np.mean([ratio(t[..., 0], t[..., 1]) for t in totals], axis=0)
 
 
 def interval_of(number: Number, confidence: float = 0.95, seed: int = 0) -> tuple[Interval, str]:
     """The number with its interval, and the name of the method.
 
-    Wilson's for a share of right answers. Otherwise a percentile bootstrap of 10,000 resamples, which draws whole
-    clusters with replacement, within each stratum. Where all clusters are alike, and so all resamples, it would be a
-    point: for a share, Wilson's with one observation a cluster is given instead.
+    Wilson's for a share of right answers, made of the strata's where it is a mean of such shares (`macro_interval`).
+    Otherwise a percentile bootstrap of 10,000 resamples, which draws whole clusters with replacement, within each
+    stratum. Where all clusters are alike, and so all resamples, it would be a point: for a share, Wilson's with one
+    observation a cluster is given instead.
     """
     if number.right_or_wrong:
-        return wilson_interval([bool(value) for value in number.strata[0][:, 0]], confidence), "Wilson"
+        method = "Wilson" if len(number.strata) == 1 else "of the tasks' Wilson intervals"
+        return macro_interval(number.outcomes, confidence), method
     random = np.random.default_rng(seed)
     drawn_R = number.value([_resampled_totals(stratum, random) for stratum in number.strata])
     found = _percentile(number.estimate, drawn_R, confidence)
     if number.unit == "share" and found.high - found.low < 1e-9:
-        low, high = wilson_bounds(found.value, len(number.strata[0]), confidence)
+        low, high = wilson_bounds(found.value, sum(map(len, number.strata)), confidence)
         return Interval(value=found.value, low=low, high=high), "Wilson over clusters"
     return found, "bootstrap over clusters"
 
@@ -116,7 +123,7 @@ def compare_numbers(first: Number, second: Number, confidence: float = 0.95, see
     drawn_R = drawn_R - second.value([t[:, k:] for t, k in zip(totals, width, strict=True)])
     gap = first.estimate - second.estimate
     if first.right_or_wrong and second.right_or_wrong:
-        p_value, test = _mcnemar(first.strata[0][:, 0], second.strata[0][:, 0]), "exact McNemar"
+        p_value, test = _mcnemar(*(np.concatenate(each.strata)[:, 0] for each in (first, second))), "exact McNemar"
     else:
         p_value, test = _permutation(first, second, gap, random), "paired permutation"
     return PairedNumber(

@@ -19,7 +19,7 @@ from mixtune.data.collate import Encoder
 from mixtune.data.sample import ImageRef, Sample
 from mixtune.evaluate.answering import Answerer, token_limit
 from mixtune.evaluate.benchmarks.results import summarise_benchmarks
-from mixtune.evaluate.benchmarks.samples import BenchmarkSample, benchmark_facts, check_pairs, groups_of
+from mixtune.evaluate.benchmarks.samples import BenchmarkSample, benchmark_facts, check_pairs, groups_of, rows_asked
 from mixtune.evaluate.forward import Model, precise_head
 from mixtune.evaluate.progress import sample_progress
 from mixtune.evaluate.questions import Questioner, check_questions, prompt_of, target_of
@@ -77,7 +77,7 @@ def evaluate(
         "seconds": round(seconds, 2),
         "tasks": tasks,
         "summary": summarise_splits(rows, tasks, settings),
-        **summarise_benchmarks(rows, settings.confidence),
+        **summarise_benchmarks(rows, rows_asked(samples), settings.confidence),
     }
     write_json(store.folder / RESULTS, results)
     return EvaluationResult(folder=store.folder, results=results, rows=rows)
@@ -99,7 +99,7 @@ def fingerprint_parts(
     """
     asked = [
         [s.id, s.task, prompt_of(s), target_of(s), list(s.options), [_picture(image) for image in s.images]]
-        + ([benchmark_facts(s), s.max_new_tokens] if isinstance(s, BenchmarkSample) else [])
+        + ([benchmark_facts(s), s.row.max_new_tokens] if isinstance(s, BenchmarkSample) else [])
         for s in samples
     ]
     kept = settings.model_dump(mode="json", exclude={"confidence", "resume", "max_length"})

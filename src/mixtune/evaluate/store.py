@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,14 +14,24 @@ import torch
 from torch import nn
 
 from mixtune.config import write_atomic
+from mixtune.data.sample import BadSample
 
 HEADER, SAMPLES, RESULTS = "evaluation.json", "samples.jsonl", "results.json"
-AGAINST = "against.json"
+AGAINST, LEFT_OUT = "against.json", "left_out.jsonl"
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically (see `write_atomic`); NaN and infinity are refused with ValueError."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_left_out(folder: Path, bad: Sequence[BadSample]) -> None:
+    """List unreadable samples in left_out.jsonl, a line each (origin, field, value, reason); no file for none."""
+    path, lines = folder / LEFT_OUT, [json.dumps(dataclasses.asdict(each), ensure_ascii=False) + "\n" for each in bad]
+    if lines:
+        write_atomic(path, "".join(lines))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

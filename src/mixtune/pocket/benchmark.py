@@ -1,153 +1,60 @@
-"""What `mixtune evaluate` asks: the pocket suite by name, or files of samples, of the pocket model or any other."""
+"""The pocket suite's rows of the table of benchmarks, and `mixtune evaluate` of the pocket model or any other."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from rich.console import Console
 
-from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings, near
+from mixtune.config import DataSettings, ModelSettings, SourceSettings
 from mixtune.data import Sample, read_samples
-from mixtune.evaluate.benchmarks.registry import OFFICIAL
-from mixtune.evaluate.benchmarks.samples import ask_benchmark
-from mixtune.evaluate.blind import SUFFIX, blind
+from mixtune.evaluate.asking import EvaluationRequest, questions
+from mixtune.evaluate.benchmarks.registry import BENCHMARKS, OFFICIAL
+from mixtune.evaluate.benchmarks.table import Benchmark, Drawn, Protocol
+from mixtune.evaluate.metrics import RANKED, task_numbers
 from mixtune.evaluate.preflight import check_adapter, check_writable
 from mixtune.evaluate.run import EvaluationResult, evaluate
+from mixtune.evaluate.scoring.answers import score_exact
 from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
+from mixtune.evaluate.store import LEFT_OUT, write_left_out
 from mixtune.pocket.data import MANIFEST
 from mixtune.pocket.prepare import MODEL, NATURAL, SPLITS, mix_file, prepare_mix, prepare_pocket
 from mixtune.training.loading import load_model, placed
 from mixtune.training.whole import load_tuned
 
-BENCHMARK = "pocket"
+SUITE = "pocket"
 TESTS = ("test_seen", "test_unseen")
-
-
-class EvaluationRequest(Settings):
-    """Which model (folder, hub id or "pocket") with which adapter answers which benchmarks (see `ask`).
-
-    ``adapter`` is the folder of a run of any stage. ``per_task`` keeps the first so many samples of every task,
-    ``tasks``, if any are named, these tasks alone; at most ``max_bad`` unreadable samples are left out.
-    ``protocol`` is the harness whose rules score public benchmarks; ``rank`` and ``greedy`` are the ways to answer;
-    a prompt has at most ``max_length`` tokens.
-    Without ``resume`` answers found in the folder are discarded.
-    """
-
-    model: str
-    benchmarks: tuple[str, ...]
-    adapter: Path | None = None
-    per_task: int | None = None
-    max_bad: int = 0
-    tasks: tuple[str, ...] = ()
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    attn_implementation: str = "sdpa"
-    protocol: str = OFFICIAL
-    rank: bool = True
-    greedy: bool = True
-    max_length: int = 1024
-    resume: bool = True
 
 
 def evaluate_request(request: EvaluationRequest, folder: Path, *, batch_size: int) -> EvaluationResult:
     """Load, question and count; see ``mixtune.evaluate.run.evaluate`` for what is written into ``folder``.
 
-    Raises ValueError naming the model, adapter, file or sample that does not fit.
+    The model "pocket" is the pocket model, benchmarks are rows of `TABLE`. What was left out as unreadable is listed in
+    ``left_out.jsonl``. Raises ValueError naming the model, adapter, file or sample that does not fit.
     """
     check_writable(folder)
     if request.adapter is not None:
         check_adapter(request.adapter)
-    samples, places = questions(request)
+    asked = questions(request, TABLE)
+    for bad in asked.left_out:
+        Console(stderr=True, soft_wrap=True, markup=False).print(f"left out {bad}")
     name = str(prepare_pocket().model) if request.model == MODEL else request.model
     model, processor = load_model(
         ModelSettings(name_or_path=name, dtype=request.dtype, attn_implementation=request.attn_implementation)
     )
-    asked = placed(model if request.adapter is None else load_tuned(model, request.adapter))
-    about = {"model": request.model, "adapter": str(request.adapter) if request.adapter else None}
+    answering = placed(model if request.adapter is None else load_tuned(model, request.adapter))
+    about: dict[str, Any] = {"model": request.model, "adapter": str(request.adapter) if request.adapter else None}
+    listed = {"n": len(asked.left_out), "file": LEFT_OUT if asked.left_out else None}
+    about |= {"asked": list(request.benchmarks), "left_out": listed}
     kept = request.model_dump(include={"rank", "greedy", "resume", "max_length"})
     settings = EvaluateSettings(batch_size=batch_size, **kept)
-    return evaluate(asked, processor, samples, settings, folder, groups=places, about=about)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """What a benchmark asks: its samples, the groups of its tasks, and how many unreadable samples were left out."""
-
-    samples: list[Sample]
-    groups: dict[str, TaskGroup]
-    left_out: int = 0
-
-
-def questions(request: EvaluationRequest) -> tuple[list[Sample], dict[str, TaskGroup]]:
-    """The samples of all benchmarks and where their tasks belong (tasks of files are their own group).
-
-    Raises ValueError when a blind control is asked beside another benchmark: one task would count both.
-    """
-    blinded = [name for name in request.benchmarks if name.endswith(SUFFIX)]
-    if blinded and len(blinded) < len(request.benchmarks):
-        raise ValueError(f"benchmarks: {blinded[0]!r} is a blind control; evaluate it apart from what is not")
-    samples: list[Sample] = []
-    places: dict[str, TaskGroup] = {}
-    allowed = request.max_bad
-    for name in request.benchmarks:
-        asked = ask(name, max_bad=allowed, protocol=request.protocol)
-        samples, places, allowed = samples + asked.samples, places | asked.groups, allowed - asked.left_out
-    samples = samples if not request.tasks else _of_tasks(samples, request.tasks)
-    return (samples if request.per_task is None else first_of_each(samples, request.per_task)), places
-
-
-def _of_tasks(samples: Sequence[Sample], tasks: Sequence[str]) -> list[Sample]:
-    """The samples of these tasks. Raises ValueError for one that has none."""
-    known = sorted({sample.task for sample in samples})
-    for task in tasks:
-        if task not in known:
-            raise ValueError(f"--task {task}: no question belongs to it{near(task, known)}")
-    return [sample for sample in samples if sample.task in tasks]
-
-
-def ask(name: str, *, max_bad: int = 0, protocol: str = OFFICIAL) -> Benchmark:
-    """One benchmark by name.
-
-    ``name`` is "pocket" (the demo's test samples), "pocket/SPLIT" of the demo, "pocket/MIX" or "pocket/MIX/SPLIT" (see
-    `mixtune.pocket.prepare.prepare_mix`; all test samples where no split is named), a public
-    benchmark (see `mixtune.evaluate.benchmarks.registry.wanted`, scored by ``protocol``), or a file of samples. With
-    ":blind" appended every sample shows the picture of another one of its task (see `mixtune.evaluate.blind`). Raises
-    ValueError naming the mix, split, file or sample that does not fit.
-    """
-    plain = name.removesuffix(SUFFIX)
-    found = _pocket(plain) if plain.split("/")[0] == BENCHMARK else _other(plain, max_bad, protocol)
-    return found if plain == name else replace(found, samples=blind(found.samples))
-
-
-def _other(name: str, max_bad: int, protocol: str) -> Benchmark:
-    """A public benchmark, or a file of samples."""
-    places: dict[str, TaskGroup] = {}
-    if (public := ask_benchmark(name, protocol=protocol, max_bad=max_bad)) is not None:
-        read, places, left_out = public.samples, public.groups, public.left_out
-    else:
-        read, left_out = read_samples(DataSettings(sources=(SourceSettings(path=name),), max_bad=max_bad))
-    for bad in left_out:
-        Console(stderr=True, soft_wrap=True, markup=False).print(f"left out {bad}")
-    return Benchmark(samples=read, groups=places, left_out=len(left_out))
-
-
-def _pocket(name: str) -> Benchmark:
-    rest = name.partition("/")[2]
-    splits: tuple[str, ...] = TESTS
-    if not rest or rest in SPLITS:
-        data, splits = prepare_pocket(captions=rest == "captions").data, (rest,) if rest else TESTS
-    else:
-        try:
-            mix, split = mix_file(rest)
-        except ValueError as error:
-            raise ValueError(f"benchmark {name!r}: {error}") from None
-        data = prepare_mix(mix)
-        if "/" in rest or mix != NATURAL:
-            splits = (split if "/" in rest else "test",)
-    return Benchmark(samples=suite(data, splits), groups=groups(data))
+    result = evaluate(answering, processor, asked.samples, settings, folder, about=about)
+    write_left_out(folder, asked.left_out)
+    return result
 
 
 def groups(data: Path) -> dict[str, TaskGroup]:
@@ -162,12 +69,55 @@ def suite(data: Path, splits: Sequence[str] = TESTS) -> list[Sample]:
     return read_samples(DataSettings(sources=sources))[0]
 
 
-def first_of_each(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """The first ``count`` samples of every task, in their order."""
-    taken: dict[str, int] = {}
-    kept = []
-    for sample in samples:
-        taken[sample.task] = taken.get(sample.task, 0) + 1
-        if taken[sample.task] <= count:
-            kept.append(sample)
-    return kept
+def draw_suite(rest: str) -> Drawn:
+    """The demo's test samples, or those of the split that ``rest`` names ("/train"). ValueError names a near one."""
+    split = rest.removeprefix("/")
+    if split and (split not in SPLITS or rest[0] != "/"):
+        return draw_mix(split)  # which says what it is like
+    data = prepare_pocket(captions=split == "captions").data
+    return Drawn(samples=suite(data, (split,) if split else TESTS), groups=groups(data))
+
+
+def draw_mix(name: str) -> Drawn:
+    """All test samples of a mix ("natural", "conflict-0.5"), or those of a split of it ("natural/validation").
+
+    Raises ValueError naming the mix or split that there is none of, and one like it.
+    """
+    try:
+        mix, split = mix_file(name)
+    except ValueError as error:
+        raise ValueError(f"benchmark '{SUITE}/{name}': {error}") from None
+    tests = TESTS if mix == NATURAL else ("test",)
+    data = prepare_mix(mix)
+    return Drawn(samples=suite(data, (split,) if "/" in name else tests), groups=groups(data))
+
+
+def _row(mix: str, title: str, size: int) -> Benchmark:
+    return Benchmark(
+        name=f"{SUITE}/{mix}" if mix else SUITE,
+        title=title,
+        size=size,
+        obtain="drawn when first used; `mixtune pocket prepare` draws it beforehand",
+        drawn=(lambda rest: draw_mix(f"{mix}{rest}")) if mix else draw_suite,
+        max_new_tokens=8,
+        protocols={
+            OFFICIAL: Protocol(
+                prompt="{question}",
+                score=score_exact,
+                numbers=task_numbers,
+                ranked=partial(task_numbers, field="rank_correct", name=RANKED),
+                headlines=("accuracy",),
+                source="exact match after normalising case, spaces and final marks, mean over tasks; docs/pocket.md",
+            )
+        },
+    )
+
+
+POCKET = (
+    _row("", "pocket suite (21 seen and 14 unseen tasks)", 1400),
+    _row(NATURAL, "its natural mix (the same tasks, more questions)", 10500),
+    _row("conflict", "its conflict mix (13 tasks; conflict-STRENGTH)", 3900),
+    _row("conflict-many", "its large conflict mix (34 tasks; conflict-many-STRENGTH)", 10200),
+)
+TABLE: Mapping[str, Benchmark] = {**{row.name: row for row in POCKET}, **BENCHMARKS}
+"""Every benchmark that `mixtune evaluate` knows."""

@@ -16,9 +16,10 @@ from mixtune.analyse.console import results_table
 from mixtune.analyse.runs import EVALUATION
 from mixtune.config import Recipe, load_recipe
 from mixtune.data import Sample
+from mixtune.evaluate.asking import ask, some_of_each
 from mixtune.evaluate.run import EvaluationResult, evaluate
-from mixtune.evaluate.settings import EvaluateSettings, TaskGroup
-from mixtune.pocket.benchmark import first_of_each, groups, suite
+from mixtune.evaluate.settings import EvaluateSettings
+from mixtune.pocket.benchmark import SUITE, TABLE
 from mixtune.pocket.prepare import MODEL, prepare_pocket, resolve
 from mixtune.train import train
 from mixtune.training.loading import load_model, placed
@@ -51,16 +52,13 @@ class Demo:
             )
         self.step(1, "the pocket model, its pictures and its tasks")
         recipe = resolve(given, say=self.console.print)
-        paths = prepare_pocket(say=self.console.print)
-        samples, places = (
-            first_of_each(suite(paths.data), SMOKE_PER_TASK if self.smoke else PER_TASK),
-            groups(paths.data),
-        )
+        prepare_pocket(say=self.console.print)
+        samples = some_of_each(ask(SUITE, TABLE).samples, SMOKE_PER_TASK if self.smoke else PER_TASK)
         for number, arm in enumerate(ARMS, start=2):
             self.step(number, f"tune {arm}")
             train(self.arm(recipe, arm), resume=self.resume)
         self.step(4, "question the untuned model and both adapters on seen and unseen tasks")
-        results = {name: self.evaluate(recipe, name, samples, places).results for name in (UNTUNED, *ARMS)}
+        results = {name: self.evaluate(recipe, name, samples).results for name in (UNTUNED, *ARMS)}
         self.step(5, "report")
         self.console.print(results_table(results))
         settings = ReportSettings(
@@ -83,9 +81,7 @@ class Demo:
             }
         )
 
-    def evaluate(
-        self, recipe: Recipe, name: str, samples: Sequence[Sample], places: dict[str, TaskGroup]
-    ) -> EvaluationResult:
+    def evaluate(self, recipe: Recipe, name: str, samples: Sequence[Sample]) -> EvaluationResult:
         """Answers and accuracies of the untuned model or of an arm's saved adapter."""
         self.console.print(f"[bold]{name}")
         model, processor = load_model(recipe.model)
@@ -93,4 +89,4 @@ class Demo:
         about = {"model": "pocket", "adapter": None if name == UNTUNED else name}
         folder = self.out / name / EVALUATION
         settings = EvaluateSettings(batch_size=BATCH_SIZE, resume=self.resume)
-        return evaluate(asked, processor, samples, settings, folder, groups=places, about=about)
+        return evaluate(asked, processor, samples, settings, folder, about=about)

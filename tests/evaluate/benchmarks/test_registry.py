@@ -178,10 +178,12 @@ def test_names_and_places_that_are_none(tmp_path) -> None:
         read(f"pope={tmp_path / 'none'}")
     with pytest.raises(DataError, match=r"holds nothing that POPE is read from \(coco_pope_random.json"):
         read(f"pope={tmp_path}")
-    with pytest.raises(DataError, match="no public dataset id has its pictures and labels; give a folder as vsr=PATH"):
-        read("vsr")
+    with pytest.raises(
+        DataError, match="no dataset id is known that has its pictures and labels; give a folder as snli"
+    ):
+        read("snli-ve")
     with pytest.raises(ValueError, match="--protocol lmms-eval: vsr has only official, vlmevalkit"):
-        protocol_of("vsr", "lmms-eval")
+        protocol_of(BENCHMARKS["vsr"], "lmms-eval")
 
 
 def test_a_hub_dataset_that_cannot_be_had_says_what_to_do() -> None:

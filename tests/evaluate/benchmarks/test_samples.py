@@ -5,17 +5,16 @@ import json
 import pytest
 
 import official_files
-from mixtune.data.sample import DataError
-from mixtune.evaluate import EvaluateSettings, evaluate
+from mixtune.evaluate import EvaluateSettings, asking, evaluate
 from mixtune.evaluate.benchmarks.registry import BENCHMARKS
-from mixtune.evaluate.benchmarks.results import RANKED
-from mixtune.evaluate.benchmarks.samples import ask_benchmark, score_answer
+from mixtune.evaluate.benchmarks.samples import score_answer
+from mixtune.evaluate.metrics import RANKED
 from mixtune.evaluate.run import fingerprint
 from tiny import tiny_llava, tiny_processor
 
 
 def ask(name, folder, **options):
-    return ask_benchmark(f"{name}={official_files.BUILDERS[name](folder)}", **options)
+    return asking.ask(f"{name}={official_files.BUILDERS[name](folder)}", **options)
 
 
 def question(sample):
@@ -39,21 +38,9 @@ def test_ids_that_a_file_repeats_are_told_apart(tmp_path) -> None:
          "answer": "No", "category": "count"}
         for n in (1, 2)
     ]  # fmt: skip
-    found = ask_benchmark(f"mme={official_files.write_tsv(tmp_path / 'MME.tsv', rows)}")
+    found = asking.ask(f"mme={official_files.write_tsv(tmp_path / 'MME.tsv', rows)}")
     assert [sample.id for sample in found.samples] == ["mme/count/count/1.png", "mme/count/count/1.png#2"]
     assert {sample.cluster for sample in found.samples} == {"count/1.png"}
-
-
-def test_unreadable_samples_are_listed_up_to_a_limit(tmp_path) -> None:
-    folder = official_files.vsr(tmp_path)
-    (folder / "images" / "000000017697.jpg").write_bytes(b"no picture")
-    (folder / "test.jsonl").open("a").write('{"image": "other.jpg", "caption": "x", "label": 1}\n')
-    official_files.picture(folder / "images" / "other.jpg")
-    with pytest.raises(DataError, match=r"(?s)2 unreadable sample\(s\).*allows 1.*cannot be decoded"):
-        ask_benchmark(f"vsr={folder}", max_bad=1)
-    found = ask_benchmark(f"vsr={folder}", max_bad=2)
-    assert (len(found.samples), len(found.left_out)) == (1, 2)
-    assert ask_benchmark("questions.jsonl") is None
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -1,10 +1,15 @@
 """Tables that hold their pictures: VLMEvalKit's TSV files and parquet files of hub datasets."""
 
+import shutil
+from pathlib import Path
+
 import pytest
+from datasets import Dataset
 
 import official_files
 from mixtune.data.sample import DataError, load_image
-from mixtune.evaluate.benchmarks.registry import read_items, wanted
+from mixtune.evaluate.benchmarks import tables
+from mixtune.evaluate.benchmarks.registry import BENCHMARKS, read_items, wanted
 from official_files import BLUE, RED, base64_picture, encoded
 
 
@@ -71,21 +76,73 @@ def test_parquet_files_of_the_split_are_read(tmp_path) -> None:
     assert colours(items) == [RED, BLUE]
 
 
-def test_a_dataset_of_the_hub_is_asked_for_its_split_and_configuration(tmp_path, monkeypatch) -> None:
-    import datasets
+HUB_ROWS = {
+    "mme": {"question_id": "count/1.png", "question": "Two?", "answer": "Yes", "category": "count"},
+    "textvqa": {"image_id": "ab", "question_id": 7, "question": "Which?", "answers": ["Yes"] * 10, "ocr_tokens": ["Y"]},
+    "vsr": {"text": "A is on B.", "question": "<image> A is on B. A. True", "gt_value": True, "answer": "A"},
+    "snli-ve": {"filename": "1.jpg", "premise": "A", "hypothesis": "B", "label": 0, "id": 3},
+    "cifar10": {"label": 3},
+    "cifar100": {"fine_label": 0, "coarse_label": 4},
+    "mnist": {"label": 7},
+    "pope": {"id": "0", "question_id": "1", "question": "Is there?", "answer": "yes", "category": "random",
+             "image_source": "COCO_1"},
+    "pathvqa": {"question": "what?", "answer": "yes"},
+    "chartqa": {"type": "human_test", "question": "How many?", "answer": "12"},
+    "docvqa": {"questionId": "9", "question": "Date?", "answers": ["1 May", "May 1"], "docId": 3},
+    "tiny-lvlm": {"ability": "Visual_Reasoning", "question": "How many?", "gt_answers": ["two"]},
+}  # fmt: skip
+"""A row as the card of each dataset has it (SNLI-VE: of one with pictures; Tiny LVLM: its own fields)."""
+HUB_ANSWERS = dict(zip(HUB_ROWS, "Yes Yes true entailment cat apple 7 yes yes 12".split(), strict=False))
+HUB_ANSWERS |= {"docvqa": "1 May", "tiny-lvlm": "two"}
 
-    file = official_files.write_parquet(
-        tmp_path / "validation.parquet",
-        [{"image": encoded(), "questionId": "9", "question": "Date?", "answers": ["1 May", "May 1"], "docId": "3"}],
-    )
-    real, asked = datasets.load_dataset, []
 
-    def load(path_or_id, **given):
-        asked.append((path_or_id, given["name"], given["split"]))
-        return real("parquet", split="train", data_files=[str(file)])
+def hub_layout(folder: Path, name: str) -> Path:
+    """A dataset as the hub lays it out: a card that names configurations and splits, parquet files in a folder."""
+    benchmark, image = BENCHMARKS[name], "img" if name.startswith("cifar") else "image"
+    config, row = benchmark.config or "default", {**HUB_ROWS[name], image: encoded(RED)}
+    card = "---\nconfigs:\n"
+    for each, split in ((config, benchmark.split), ("other", benchmark.split), (config, "train")):
+        official_files.write_parquet(folder / each / f"{split}-00000-of-00001.parquet", [row], image, name == "vsr")
+    for each, splits in ((config, (benchmark.split, "train")), ("other", (benchmark.split,))):
+        files = "".join(f"  - split: {split}\n    path: {each}/{split}-*\n" for split in splits)
+        card += f"- config_name: {each}\n  data_files:\n{files}"
+    (folder / "README.md").write_text(card + "---\n", encoding="utf-8")
+    return folder
 
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    (item,) = read("docvqa")
-    assert (item.answers, item.cluster, item.id) == (("1 May", "May 1"), "3", "9")
-    read("docvqa=hf:me/mine")
-    assert asked == [("lmms-lab-encoder/DocVQA", "DocVQA", "validation"), ("me/mine", None, "validation")]
+
+@pytest.mark.parametrize("name", HUB_ROWS)
+def test_datasets_laid_out_as_on_the_hub_are_read_by_the_path_that_reads_the_hub(name, tmp_path) -> None:
+    folder = hub_layout(tmp_path, name)
+    if BENCHMARKS[name].config is None:  # without a name, a dataset of two configurations is none that can be chosen
+        shutil.rmtree(folder / "other")
+        card = (folder / "README.md").read_text().partition("- config_name: other")[0]
+        (folder / "README.md").write_text(card + "---\n")
+    for place in (f"{name}=hf:{folder}", f"{name}={folder}"):
+        (item,) = read(place)
+        assert item.answers[0] == HUB_ANSWERS[name] and load_image(item.image).getpixel((3, 3)) == RED
+
+
+def test_a_dataset_that_was_saved_to_disk_is_read(tmp_path) -> None:
+    from datasets import load_dataset
+
+    folder = hub_layout(tmp_path / "hub", "docvqa")
+    load_dataset(str(folder), name="DocVQA").save_to_disk(tmp_path / "saved")
+    for place in (f"docvqa=hf:{tmp_path / 'saved'}", f"docvqa={tmp_path / 'saved'}"):
+        (item,) = read(place)
+        assert (item.answers, item.cluster, item.id) == (("1 May", "May 1"), "3", "9")
+    with pytest.raises(DataError, match="there is no split 'test'; choose from validation, train"):
+        read(f"mme={tmp_path / 'saved'}")
+
+
+def test_a_name_alone_asks_the_hub_for_its_dataset(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(tables, "load_split", lambda *words: asked.append(words) or Dataset.from_list([]))
+    assert read("docvqa") == read("docvqa=hf:me/mine") == []
+    assert asked == [("lmms-lab-encoder/DocVQA", "validation", "DocVQA"), ("me/mine", "validation", "DocVQA")]
+
+
+def test_a_cell_without_a_picture_is_no_picture(tmp_path) -> None:
+    rows = [{"image": encoded(RED), "label": 3}, {"image": None, "label": 4}]
+    items = read(f"mnist={official_files.write_parquet(tmp_path / 'test.parquet', rows)}")
+    with pytest.raises(DataError, match="holds no picture"):
+        load_image(items[1].image)

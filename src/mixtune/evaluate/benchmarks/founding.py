@@ -155,10 +155,11 @@ VSR = Benchmark(
     size=1222,
     obtain="data/splits/zeroshot/test.jsonl of cambridgeltl/visual-spatial-reasoning and the COCO pictures its data/ "
     "page lists, in a folder images beside it",
+    dataset="RunsenXu/VSR",
     columns=Columns(
         id=("index",),
-        question=("caption", "question"),
-        answers=("label", "answer"),
+        question=("caption", "text", "question"),
+        answers=("label", "gt_value", "answer"),
         answer_of={"1": "true", "0": "false", "yes": "true", "no": "false", "true": "true", "false": "false"},
     ),
     files=("test.jsonl", "zeroshot/test.jsonl"),
@@ -193,6 +194,7 @@ SNLI_VE = Benchmark(
         question=("sentence2", "sentence", "hypothesis"),
         answers=("gold_label", "label"),
         image=("image", "Flickr30K_ID", "Flikr30kID"),
+        cluster=("Flickr30K_ID", "filename"),
         answer_of={"0": "entailment", "1": "neutral", "2": "contradiction"},
     ),
     files=("snli_ve_test.jsonl",),

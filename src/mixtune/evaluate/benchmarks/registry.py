@@ -1,52 +1,73 @@
-"""The table of benchmarks, and what `--benchmark NAME`, `NAME=PATH` and `NAME=hf:ID` stand for."""
+"""The table of public benchmarks, and what `--benchmark NAME`, `NAME=PATH` and `NAME=hf:ID` stand for.
+
+Functions take the table to look in, so that a room further down can hand over one with more rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixtune.config import expand_path, near
 from mixtune.data.sample import DataError
+from mixtune.data.tables import is_saved
 from mixtune.evaluate.benchmarks.founding import FOUNDING
 from mixtune.evaluate.benchmarks.rows import Pictures, items_of, json_rows
 from mixtune.evaluate.benchmarks.second import SECOND
 from mixtune.evaluate.benchmarks.table import Benchmark, Items, Protocol
 from mixtune.evaluate.benchmarks.tables import hub_rows, parquet_rows, tsv_rows
 
-BENCHMARKS: dict[str, Benchmark] = {row.name: row for row in (*FOUNDING, *SECOND)}
+BENCHMARKS: Mapping[str, Benchmark] = {row.name: row for row in (*FOUNDING, *SECOND)}
 OFFICIAL = "official"
 HUB = "hf:"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A benchmark and where it is: a path, "hf:ID" of a hub dataset, or None for the id it goes by."""
+    """A benchmark, the `name` it was asked by (its own, or that and what one that is drawn is told), and where it is:
+    a path, "hf:ID" of a hub dataset, or None for the id it goes by.
+    """
 
     benchmark: Benchmark
+    name: str
     location: str | None
 
 
-def wanted(text: str) -> Wanted | None:
+def row_of(name: str, table: Mapping[str, Benchmark] = BENCHMARKS) -> Benchmark | None:
+    """The row of that name, or the drawn one of the longest name that begins it ("pocket/conflict" of
+    "pocket/conflict-0.5/validation"); None if there is none.
+    """
+    begun = [row for row in table.values() if row.drawn and name.startswith((f"{row.name}/", f"{row.name}-"))]
+    return table[name] if name in table else max(begun, key=lambda row: len(row.name), default=None)
+
+
+def wanted(text: str, table: Mapping[str, Benchmark] = BENCHMARKS, images: Path | None = None) -> Wanted | None:
     """What an entry of `--benchmark` names; None if it is no benchmark's name but a file of samples.
 
-    Raises ValueError with near names for NAME=... of an unknown name, and for a bare name that is no file either.
+    `images` is a folder in which the benchmark's pictures are looked for too.
+    Raises ValueError with near names for NAME=... of an unknown name, for a bare name that is no file either, and for
+    the place of a benchmark that is drawn.
     """
     name, equals, location = text.partition("=")
-    if name in BENCHMARKS:
-        return Wanted(BENCHMARKS[name], location or None)
+    if row := row_of(name, table):
+        if row.drawn and equals:
+            raise ValueError(f"--benchmark {text}: {row.title} is drawn by mixtune and has no other place")
+        if images:
+            row = replace(row, images=(str(images.absolute()), *row.images))
+        return Wanted(row, name, location or None)
     if equals and not Path(expand_path(text)).exists():
-        raise ValueError(f"--benchmark {text}: there is no benchmark '{name}'{near(name, BENCHMARKS)}")
+        raise ValueError(f"--benchmark {text}: there is no benchmark '{name}'{near(name, table)}")
     if not equals and not Path(text).suffix and not Path(expand_path(text)).exists() and "/" not in text:
-        raise ValueError(f"--benchmark {text}: is neither a benchmark nor a file{near(text, ['pocket', *BENCHMARKS])}")
+        raise ValueError(f"--benchmark {text}: is neither a benchmark nor a file{near(text, table)}")
     return None
 
 
-def protocol_of(name: str, protocol: str) -> Protocol:
+def protocol_of(benchmark: Benchmark, protocol: str) -> Protocol:
     """A benchmark's protocol. Raises ValueError naming those it has."""
-    rows = BENCHMARKS[name].protocols
+    rows = benchmark.protocols
     if protocol not in rows:
-        raise ValueError(f"--protocol {protocol}: {name} has only {', '.join(rows)}")
+        raise ValueError(f"--protocol {protocol}: {benchmark.name} has only {', '.join(rows)}")
     return rows[protocol]
 
 
@@ -69,10 +90,10 @@ def _hub_items(benchmark: Benchmark, dataset: str | None) -> Items:
     name = dataset or benchmark.dataset
     how = f"give a folder as {benchmark.name}=PATH: {benchmark.obtain}"
     if name is None:
-        raise DataError(f"{benchmark.name}: no public dataset id has its pictures and labels; {how}")
+        raise DataError(f"{benchmark.name}: no dataset id is known that has its pictures and labels; {how}")
     try:
-        config = None if dataset else benchmark.config
-        yield from items_of(hub_rows(name, config, benchmark.split), benchmark, Pictures(Path(), ()))
+        rows = hub_rows(expand_path(name), benchmark.config, benchmark.split)
+        yield from items_of(rows, benchmark, Pictures(Path(), benchmark.images))
     except DataError as error:
         raise DataError(f"{error}\n{how}") from error
 
@@ -90,17 +111,23 @@ def _file_items(path: Path, benchmark: Benchmark) -> Items:
 
 
 def _folder_items(folder: Path, benchmark: Benchmark) -> Items:
-    """Items of the folder's own layout, else of the official files in it or two levels below, else of its tables."""
+    """Items of the folder's own layout, else of the official files in it or two levels below, else of a dataset saved
+    there, else of its tables: those of the benchmark's configuration and split, where they are told apart.
+    """
     if benchmark.folder is not None and (items := benchmark.folder(folder, benchmark)) is not None:
         return items
     files = [file for name in benchmark.files if (file := _below(folder, name))]
     files = files if benchmark.part_of_file else files[:1]
     if files:
         return (item for file in files for item in _file_items(file, benchmark))
+    pictures = Pictures(folder, benchmark.images)
+    if is_saved(folder):
+        return items_of(hub_rows(str(folder), benchmark.config, benchmark.split), benchmark, pictures)
     tables = sorted(file for level in ("*", "*/*") for file in folder.glob(f"{level}.parquet"))
+    tables = [file for file in tables if file.parent.name == benchmark.config] or tables
     tables = [file for file in tables if file.name.startswith(benchmark.split)] or tables
     if tables:
-        return items_of(parquet_rows(tables), benchmark, Pictures(folder, benchmark.images))
+        return items_of(parquet_rows(tables), benchmark, pictures)
     sought = ", ".join([*benchmark.files, "*.parquet"])
     raise DataError(f"{folder}: holds nothing that {benchmark.title} is read from ({sought}); {benchmark.obtain}")
 

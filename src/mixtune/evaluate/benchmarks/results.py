@@ -7,58 +7,59 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixtune.evaluate.benchmarks.founding import MMAVG
-from mixtune.evaluate.benchmarks.registry import BENCHMARKS, protocol_of
-from mixtune.evaluate.metrics import mean_number
+from mixtune.evaluate.benchmarks.table import Benchmark, Protocol
+from mixtune.evaluate.metrics import RANKED
 from mixtune.evaluate.numbers import Number, interval_of
-
-RANKED = "ranked_accuracy"
 
 
 def rows_by_benchmark(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The rows of each benchmark, in the order of the table; rows of other samples are left out."""
+    """The rows of each benchmark, by the name it was asked by; rows of other samples are left out."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row.get("benchmark"):
             found.setdefault(row["benchmark"], []).append(row)
-    return {name: found[name] for name in BENCHMARKS if name in found}
-
-
-def numbers_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Number]:
-    """All numbers of one benchmark's rows: those of its protocol if they were answered greedily, and
-    ``ranked_accuracy`` (the share whose most likely option is the target) if all were ranked.
-    """
-    name, protocol = rows[0]["benchmark"], rows[0]["protocol"]
-    found: dict[str, Number] = {}
-    if all("score" in row for row in rows):
-        found |= protocol_of(name, protocol).numbers(rows)
-    if all(row.get("rank_correct") is not None for row in rows):
-        found[RANKED] = mean_number(rows, "rank_correct")
     return found
 
 
-def headlines_of(name: str, protocol: str, numbers: Mapping[str, Any]) -> list[str]:
+def numbers_of(rows: Sequence[Mapping[str, Any]], rule: Protocol) -> dict[str, Number]:
+    """All numbers of one benchmark's rows: those of its protocol if they were answered greedily, and those of ranking
+    (``ranked_accuracy``) if all were ranked.
+    """
+    found: dict[str, Number] = {}
+    if all("score" in row for row in rows):
+        found |= rule.numbers(rows)
+    if all(row.get("rank_correct") is not None for row in rows):
+        found |= rule.ranked(rows)
+    return found
+
+
+def headlines_of(rule: Protocol, numbers: Mapping[str, Any]) -> list[str]:
     """Names of the numbers that tables show first, in order."""
-    return [key for key in (*protocol_of(name, protocol).headlines, RANKED) if key in numbers]
+    return [key for key in (*rule.headlines, RANKED) if key in numbers]
 
 
-def summarise_benchmarks(rows: Sequence[Mapping[str, Any]], confidence: float = 0.95) -> dict[str, Any]:
-    """``benchmarks``: for each its protocol, source, n, size (of the whole set, null if
-    not sure), headlines and numbers (value, low, high, n, unit, interval); and
-    ``mmavg`` where all seven columns are there. Empty if no row is of a benchmark.
+def summarise_benchmarks(
+    rows: Sequence[Mapping[str, Any]], asked: Mapping[str, Benchmark], confidence: float = 0.95
+) -> dict[str, Any]:
+    """``benchmarks``: for each its protocol, source, n, size (of the whole set, null if not sure), headlines and
+    numbers (value, low, high, n, unit, interval); and ``mmavg`` where all seven columns are there. Empty if no row is
+    of a benchmark. `asked` has the table's row of each.
     """
     tables = {}
     for name, mine in rows_by_benchmark(rows).items():
         protocol, numbers = mine[0]["protocol"], {}
-        for key, number in numbers_of(mine).items():
+        rule = asked[name].protocols[protocol]
+        for key, number in numbers_of(mine, rule).items():
             interval, method = interval_of(number, confidence)
             value = {"value": interval.value, "low": interval.low, "high": interval.high}
             numbers[key] = {**value, "n": number.questions, "unit": number.unit, "interval": method}
-        facts = {"title": BENCHMARKS[name].title, "protocol": protocol, "source": protocol_of(name, protocol).source}
         tables[name] = {
-            **facts,
+            "title": asked[name].title,
+            "protocol": protocol,
+            "source": rule.source,
             "n": len(mine),
-            "size": BENCHMARKS[name].size,
-            "headlines": headlines_of(name, protocol, numbers),
+            "size": asked[name].size if name == asked[name].name else None,  # a split or another strength is not it
+            "headlines": headlines_of(rule, numbers),
             "numbers": numbers,
         }
     found: dict[str, Any] = {"benchmarks": tables} if tables else {}

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from mixtune.data.checks import check_bad, check_images
+from mixtune.data.checks import check_images
 from mixtune.data.sample import PLACEHOLDER, BadSample, DataError, Message, Sample
-from mixtune.evaluate.benchmarks.registry import BENCHMARKS, OFFICIAL, Wanted, protocol_of, read_items, wanted
-from mixtune.evaluate.benchmarks.table import Item
+from mixtune.evaluate.benchmarks.registry import OFFICIAL, Wanted, protocol_of, read_items
+from mixtune.evaluate.benchmarks.table import Benchmark, Item
+from mixtune.evaluate.questions import target_of
 from mixtune.evaluate.settings import TaskGroup
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkSample(Sample):
-    """A sample that a benchmark's protocol scores: all reference `answers`, the `cluster` (image) it belongs to, and
-    the most tokens its answer may have.
+    """A sample that a protocol of the benchmark's `row` scores. `benchmark`: the name it was asked by; all reference
+    `answers`; the `cluster` (image) it belongs to; the `group` of its task.
     """
 
-    benchmark: str = ""
-    protocol: str = OFFICIAL
-    answers: tuple[str, ...] = ()
-    cluster: str = ""
-    max_new_tokens: int = 16
+    row: Benchmark = field(compare=False, repr=False)
+    benchmark: str
+    protocol: str
+    answers: tuple[str, ...]
+    cluster: str
+    group: TaskGroup
 
 
 def read_benchmark(found: Wanted, protocol: str = OFFICIAL) -> tuple[list[BenchmarkSample], list[BadSample]]:
     """Samples of a benchmark, in the order of its files, and those that cannot be used: rows and pictures alike.
 
     The caller decides how many may be unusable. Raises ValueError (DataError) where the benchmark cannot be read at
-    all, or has no such protocol.
+    all, holds nothing readable, or has no such protocol.
     """
-    protocol_of(found.benchmark.name, protocol)
+    protocol_of(found.benchmark, protocol)
+    samples, bad = _drawn(found, protocol) if found.benchmark.drawn else _read(found, protocol)
+    if not samples and not bad:
+        raise DataError(f"--benchmark {found.name}: holds no sample")
+    return samples, bad
+
+
+def _read(found: Wanted, protocol: str) -> tuple[list[BenchmarkSample], list[BadSample]]:
     samples: list[BenchmarkSample] = []
     bad: list[BadSample] = []
     seen: dict[str, int] = {}
@@ -63,18 +73,41 @@ def _sample(item: Item, found: Wanted, protocol: str) -> BenchmarkSample:
         task=task,
         options=row.options,
         origin=item.origin,
+        row=row,
         benchmark=row.name,
         protocol=protocol,
         answers=item.answers,
         cluster=item.cluster,
-        max_new_tokens=row.max_new_tokens,
+        group=TaskGroup(domain=row.name, split=row.name),
     )
 
 
+def _drawn(found: Wanted, protocol: str) -> tuple[list[BenchmarkSample], list[BadSample]]:
+    assert found.benchmark.drawn is not None
+    drawn = found.benchmark.drawn(found.name.removeprefix(found.benchmark.name))
+    samples = [
+        BenchmarkSample(
+            **{each.name: getattr(sample, each.name) for each in dataclasses.fields(Sample)},
+            row=found.benchmark,
+            benchmark=found.name,
+            protocol=protocol,
+            answers=(target_of(sample),),
+            cluster=Path(sample.images[0].path).name if sample.images else "",
+            group=drawn.groups.get(sample.task, TaskGroup()),
+        )
+        for sample in drawn.samples
+    ]
+    return samples, []
+
+
 def groups_of(samples: Sequence[Sample]) -> dict[str, TaskGroup]:
-    """Every benchmark's tasks are a split of their own, named after it."""
-    mine = [sample for sample in samples if isinstance(sample, BenchmarkSample)]
-    return {sample.task: TaskGroup(domain=sample.benchmark, split=sample.benchmark) for sample in mine}
+    """Domain and split of the benchmarks' tasks; those of a public one are a split of their own, named after it."""
+    return {sample.task: sample.group for sample in samples if isinstance(sample, BenchmarkSample)}
+
+
+def rows_asked(samples: Sequence[Sample]) -> dict[str, Benchmark]:
+    """The rows of the table that the samples belong to, by the name they were asked by."""
+    return {sample.benchmark: sample.row for sample in samples if isinstance(sample, BenchmarkSample)}
 
 
 def benchmark_facts(sample: Sample) -> dict[str, Any]:
@@ -90,7 +123,7 @@ def score_answer(sample: BenchmarkSample, text: str) -> dict[str, Any]:
 
     `greedy_correct` is None where the rule knows half right: such an answer is neither.
     """
-    scored = protocol_of(sample.benchmark, sample.protocol).score(text, sample.answers, sample.options)
+    scored = sample.row.protocols[sample.protocol].score(text, sample.answers, sample.options)
     found = {"score": scored.score, "read_as": scored.read_as, "details": dict(scored.details)}
     return {**found, "greedy_correct": None if scored.graded else bool(scored.score)}
 
@@ -99,7 +132,7 @@ def check_pairs(samples: Sequence[Sample]) -> None:
     """Raises ValueError if an image of a benchmark of pairs (MME) has not exactly two questions."""
     counts: dict[tuple[str, str], int] = {}
     for sample in samples:
-        if isinstance(sample, BenchmarkSample) and BENCHMARKS[sample.benchmark].pairs:
+        if isinstance(sample, BenchmarkSample) and sample.row.pairs:
             counts[sample.task, sample.cluster] = counts.get((sample.task, sample.cluster), 0) + 1
     odd = [f"{task}: {cluster} has {count}" for (task, cluster), count in counts.items() if count != 2]
     if odd:
@@ -108,28 +141,3 @@ def check_pairs(samples: Sequence[Sample]) -> None:
             f"{'; '.join(odd[:5])}{more}: this benchmark scores two questions an image; leave out no single one "
             "(--per-task must be even, and both of a picture read or none)"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a benchmark asks: its samples, the groups of their tasks, and what was left out as unreadable."""
-
-    samples: list[Sample]
-    groups: dict[str, TaskGroup]
-    left_out: list[BadSample]
-
-
-def ask_benchmark(text: str, *, protocol: str = OFFICIAL, max_bad: int = 0) -> Asked | None:
-    """What an entry of `--benchmark` asks (`wanted` says how it is written); None if it is a file of samples.
-
-    Raises ValueError for names and protocols that are none, and DataError listing the unreadable samples when they are
-    more than `max_bad` or nothing is left.
-    """
-    found = wanted(text)
-    if found is None:
-        return None
-    samples, bad = read_benchmark(found, protocol)
-    check_bad(bad, max_bad)
-    if not samples:
-        raise DataError(f"--benchmark {text}: holds no readable sample")
-    return Asked(samples=list(samples), groups=groups_of(samples), left_out=bad)

@@ -124,7 +124,7 @@ TINY_LVLM = Benchmark(
     title="Tiny LVLM-eHub",
     obtain="the ability-level subset (updated_datasets) linked in tiny_lvlm_evaluation/README.md of "
     "OpenGVLab/Multi-Modality-Arena",
-    columns=Columns(answers=("gt_answers",), image=("image_path",)),
+    columns=Columns(answers=("gt_answers",), image=("image", "image_path"), part=("ability",)),
     folder=tiny_lvlm_folder,
     max_new_tokens=64,
     protocols={

@@ -1,4 +1,7 @@
-"""What a row of the table of benchmarks is made of, and what readers give."""
+"""What a row of the table of benchmarks is made of, and what readers give.
+
+The public benchmarks are rows of `mixtune.evaluate.benchmarks.registry.BENCHMARKS`; the pocket suite adds its own.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from mixtune.data.sample import BadSample, ImageRef
-from mixtune.evaluate.metrics import Numbers
+from mixtune.data.sample import BadSample, ImageRef, Sample
+from mixtune.evaluate.metrics import Numbers, ranked_numbers
 from mixtune.evaluate.scoring import Scorer
+from mixtune.evaluate.settings import TaskGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,18 @@ class Item:
 Items: TypeAlias = Iterator["Item | BadSample"]
 FolderReader: TypeAlias = Callable[[Path, "Benchmark"], "Items | None"]
 """Items of a folder in the benchmark's own layout; None if the folder is not in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """Questions that are samples already, options and right answers included, and the groups of their tasks."""
+
+    samples: Sequence[Sample]
+    groups: Mapping[str, TaskGroup]
+
+
+DrawnReader: TypeAlias = Callable[[str], Drawn]
+"""What follows the row's name in `--benchmark` ("" or, say, "-0.5/validation") to questions that are samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +69,8 @@ class Protocol:
     """How a benchmark is asked and scored by one harness.
 
     `prompt` has {question} and {options} filled in; `rephrase` changes the question before. `numbers` makes the numbers
-    of the answered rows, `headlines` names those that tables and paired tests show. `source` says where the rule is
-    from, `differs` what it does unlike the official one.
+    of rows answered greedily, `ranked` those of ranked ones; `headlines` names those that tables and paired tests show.
+    `source` says where the rule is from, `differs` what it does unlike the official one.
     """
 
     prompt: str
@@ -64,6 +80,7 @@ class Protocol:
     source: str
     differs: str = ""
     rephrase: Callable[[str], str] = str
+    ranked: Numbers = ranked_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +91,8 @@ class Benchmark:
     folders their pictures lie in. `folder` reads a layout of its own. `dataset` (with `config` and `split`) is the id
     that a name alone stands for, None where none has both pictures and labels. `options` are the answers to rank.
     `part_of_file` and `part_of_answers` tell parts apart where no column does. `pairs`: two questions an image. `size`:
-    how many questions the whole set has, None where that is not sure.
+    how many questions the whole set has, None where that is not sure. `drawn`: the questions are mixtune's own samples,
+    in an order whose beginning is as balanced as the whole; the fields about files and options then say nothing.
     """
 
     name: str
@@ -94,3 +112,4 @@ class Benchmark:
     part_of_answers: Callable[[Sequence[str]], str] | None = None
     pairs: bool = False
     size: int | None = None
+    drawn: DrawnReader | None = None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtune.data.sample import DataError, ImageRef
+from mixtune.data.tables import load_split, picture_columns
 
 SHORTEST_PICTURE = 65  # VLMEvalKit: a shorter cell names the row whose picture it shares
 LARGEST_CELL = 2**30
@@ -83,27 +84,21 @@ def _tsv_picture(path: Path, start: int, length: int, column: int) -> bytes:
 
 def parquet_rows(files: Sequence[Path]) -> Iterator[tuple[str, Any]]:
     """Rows of parquet files, in the order given."""
-    yield from _dataset_rows("parquet", str(files[0].parent), "train", None, [str(file) for file in files])
+    name = str(files[0].parent)
+    yield from _rows(load_split("parquet", "train", name=name, files=[str(file) for file in files]), name)
 
 
 def hub_rows(dataset: str, config: str | None, split: str) -> Iterator[tuple[str, Any]]:
-    """Rows of a dataset of the Hugging Face hub, or of its local copy. Raises DataError naming it."""
-    yield from _dataset_rows(dataset, dataset, split, config, None)
+    """Rows of a dataset of the Hugging Face hub, of a folder laid out like one, or of one that was saved to disk.
+
+    `config` is the configuration to take where the dataset has one of that name. Raises DataError naming the dataset.
+    """
+    yield from _rows(load_split(dataset, split, config), dataset)
 
 
-def _dataset_rows(
-    loader: str, name: str, split: str, config: str | None, files: list[str] | None
-) -> Iterator[tuple[str, Any]]:
-    from datasets import Image, load_dataset
-
-    try:
-        table = load_dataset(loader, name=config, split=split, data_files=files)
-    except Exception as error:  # the library raises many kinds, for missing ids, splits, files and connections
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{name}: split '{split}' cannot be loaded as a dataset ({reason})") from error
-    pictures = [column for column, kind in table.features.items() if isinstance(kind, Image)]
-    for column in pictures:
-        table = table.cast_column(column, Image(decode=False))
+def _rows(table: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Rows with references for pictures, or for lists of one picture."""
+    pictures = picture_columns(table)
     plain = table.remove_columns(pictures)
     for number, row in enumerate(plain):
         refs = {
@@ -115,4 +110,10 @@ def _dataset_rows(
 
 def _cell_bytes(table: Any, number: int, column: str) -> bytes:
     value = table[number][column]
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise DataError(f"holds {len(value)} pictures; a benchmark's question has one")
+        value = value[0]
+    if value is None:
+        raise DataError("holds no picture")
     return bytes(value["bytes"]) if value["bytes"] is not None else Path(value["path"]).read_bytes()

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from mixtune.evaluate.scorers import exact_match
 from mixtune.evaluate.scoring.normal import evalai_answer, llava_med_answer, vlmevalkit_answer, vqa_answer
 from mixtune.evaluate.scoring.scored import Scored
 from mixtune.evaluate.scoring.yesno import closed_answer
@@ -107,6 +108,11 @@ def one_label(answer: str, labels: Sequence[str]) -> str | None:
         text, times = re.subn(rf"\b{re.escape(label.lower().replace('_', ' '))}\b", "\0", text)
         found += [label] * bool(times)
     return found[0] if len(found) == 1 else None
+
+
+def score_exact(answer: str, targets: Sequence[str], options: Sequence[str]) -> Scored:
+    """`exact_match`, the rule of mixtune's own samples."""
+    return Scored(score=float(exact_match(answer, targets[0])))
 
 
 def score_soft(answer: str, targets: Sequence[str], options: Sequence[str]) -> Scored:
