@@ -7,7 +7,8 @@ import sys
 from dataclasses import replace
 
 from mixtune.compare.jobs import LOCK_FILE, Job, digest, execute, held, is_held, questions_digest
-from mixtune.data import Message, Sample
+from mixtune.data import Message, Sample, fingerprint_samples
+from mixtune.data.sample import ImageRef
 
 
 def job(folder, train="t", ask="a", anew=False):
@@ -100,6 +101,18 @@ def test_a_folder_is_held_by_one_process_and_by_its_children_after_it(tmp_path):
     assert not free() and is_held(tmp_path)  # the launcher has let go (as a killed one does), its child has not
     child.communicate(b"\n")
     assert free() and not is_held(tmp_path)
+
+
+def test_runs_are_known_again_where_mixtunes_folder_is_another(tmp_path, monkeypatch):
+    found = []
+    for home in ("here", "there"):
+        monkeypatch.setenv("MIXTUNE_HOME", str(tmp_path / home))
+        pictures = (ImageRef(str(tmp_path / home / "pocket" / "1.png")), ImageRef("/elsewhere/2.png"))
+        sample = Sample(id="1", messages=(Message("user", "q"), Message("assistant", "a")), images=pictures, task="t")
+        found.append((questions_digest([sample]), fingerprint_samples([sample])))
+    assert found[0] == found[1]
+    other = replace(sample, images=(ImageRef("/elsewhere/1.png"), pictures[1]))
+    assert questions_digest([other]) != found[0][0] and fingerprint_samples([other]) != found[0][1]
 
 
 def test_digests_tell_questions_apart():

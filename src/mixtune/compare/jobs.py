@@ -24,7 +24,7 @@ from mixtune.analyse.runs import EVALUATION
 from mixtune.compare.failures import reason
 from mixtune.compare.plan import Run
 from mixtune.compare.settings import JudgeSettings
-from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, write_atomic
+from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, movable_path, write_atomic
 from mixtune.data import Sample
 from mixtune.evaluate.blind import SUFFIX
 from mixtune.evaluate.questions import prompt_of, target_of
@@ -143,9 +143,8 @@ def digest(value: Any) -> str:
 
 def questions_digest(samples: Sequence[Sample]) -> str:
     """A short hash of what is asked: ids, tasks, prompts, answers, options and the pictures' paths."""
-    return digest(
-        [[s.id, s.task, prompt_of(s), target_of(s), list(s.options), [str(i.path) for i in s.images]] for s in samples]
-    )
+    pictures = {s.id: [movable_path(image.path) for image in s.images] for s in samples}
+    return digest([[s.id, s.task, prompt_of(s), target_of(s), list(s.options), pictures[s.id]] for s in samples])
 
 
 def weight_fields(recipe: Recipe) -> dict[str, Any]:
