@@ -29,6 +29,7 @@ class Fake:
             return 1
         if words[0] == "train":
             (log.parent / "train_result.json").write_text("{}")
+            (log.parent / "adapter_model.safetensors").touch()
         else:
             (log.parent / "evaluation").mkdir(exist_ok=True)
             (log.parent / "evaluation" / "results.json").write_text("{}")
@@ -66,6 +67,15 @@ def test_a_missing_file_is_made_again(tmp_path):
     fake = Fake()
     execute(job(tmp_path), fake, {})
     assert fake.told == ["train", "evaluate"]
+
+
+def test_a_copy_without_weights_repeats_nothing_that_is_done_and_trains_what_is_not(tmp_path):
+    execute(job(tmp_path), Fake(), {})
+    (tmp_path / "adapter_model.safetensors").unlink()
+    assert job(tmp_path).done() and execute(job(tmp_path), Fake(), {}).kept
+    fake = Fake()
+    execute(job(tmp_path, ask="other"), fake, {})
+    assert fake.told == ["train --no-resume", "evaluate"] and job(tmp_path, ask="other").done()
 
 
 def test_another_run_is_discarded_also_when_that_is_interrupted(tmp_path):

@@ -16,6 +16,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     partial, drawn = path.with_name(f".{path.name}.partial"), io.BytesIO()
     figure.savefig(drawn, format="png")
     with Image.open(drawn) as picture:
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(partial, format="PNG", optimize=True)
+        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(partial, format="PNG", optimize=True)
     partial.replace(path)
     return path
