@@ -96,11 +96,11 @@ def test_models_alone_untrained_or_named_by_hand(tmp_path) -> None:
     folder = fake_run(tmp_path / "run", {"untuned": USUAL["untuned"]})
     page = Page(write_report(folder, tmp_path / "a" / "one.html").read_text())
     assert not page.ids & {"curves", "routing"}
-    assert "untuned answers 45.0 % right" in " ".join(" ".join(page.words).split())
+    assert "untuned answers 45.0 % right" in page.text
     folders = {"mine": RunFolders(evaluation=folder / "untuned" / "evaluation"), **find_runs(folder)}
     settings = ReportSettings(subject="mine", baseline="untuned", way="greedy")
     page = Page(write_report(folders, tmp_path / "two.html", settings).read_text())
-    assert "mine answers 45.0 % right and untuned 45.0 % (0.0 points" in " ".join(page.words)
+    assert "mine answers 45.0 % right and untuned 45.0 % (0.0 points" in page.text
 
 
 def test_a_way_nobody_answered_is_an_error(tmp_path) -> None:
