@@ -151,8 +151,9 @@ def digest(value: Any) -> str:
 
 def questions_digest(samples: Sequence[Sample]) -> str:
     """A short hash of what is asked: ids, tasks, prompts, answers, options and the pictures' paths."""
-    pictures = {s.id: [movable_path(image.path) for image in s.images] for s in samples}
-    return digest([[s.id, s.task, prompt_of(s), target_of(s), list(s.options), pictures[s.id]] for s in samples])
+    pictures = [[movable_path(image.path) for image in sample.images] for sample in samples]
+    asked = [[s.id, s.task, prompt_of(s), target_of(s), list(s.options)] for s in samples]
+    return digest([[*words, paths] for words, paths in zip(asked, pictures, strict=True)])
 
 
 def weight_fields(recipe: Recipe) -> dict[str, Any]:
