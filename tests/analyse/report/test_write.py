@@ -16,6 +16,8 @@ from fake_comparison import SEEN, comparison, write_comparison
 from fake_runs import HOSTILE, USUAL, fake_run
 from html_page import Page
 from mixtune.analyse import ReportSettings, RunFolders, find_runs, write_report
+from mixtune.analyse.report.material import find_material
+from mixtune.analyse.report.write import title_of
 
 SMALL = interference(SEEN[:3], silent=0)
 SECTIONS = {"table", "bars", "curves", "routing", "samples", "budget", "settings"}
@@ -128,8 +130,11 @@ def test_the_title_is_the_question_that_is_answered(parts, title, tmp_path) -> N
     if parts.get("comparison"):
         write_comparison(tmp_path, comparison(), points=0)
     write_analyses(tmp_path, **{name: content for name, content in parts.items() if name != "comparison"})
-    page = write_report(tmp_path, tmp_path / "report.html")
-    assert f"<title>{title} · mixtune</title>" in page.read_text(encoding="utf-8")
-    assert json.loads(page.with_suffix(".json").read_text())["title"] == title
+    assert title_of(find_material(tmp_path, ReportSettings())) == title
+
+
+def test_a_title_may_be_given(tmp_path) -> None:
+    write_analyses(tmp_path, interference=SMALL)
     page = write_report(tmp_path, tmp_path / "report.html", ReportSettings(title="Mine"))
     assert "<title>Mine · mixtune</title>" in page.read_text(encoding="utf-8")
+    assert json.loads(page.with_suffix(".json").read_text())["title"] == "Mine"
