@@ -46,5 +46,10 @@ class Page(HTMLParser):
         elif self._inside is None:
             self.words.append(data)
 
+    @property
+    def text(self) -> str:
+        """All visible words, with one space between."""
+        return " ".join(" ".join(self.words).split())
+
     def json(self, name: str) -> Any:
         return json.loads(next(text for attrs, text in self.scripts if attrs.get("id") == name))

@@ -15,6 +15,7 @@ from mixtune.config import (
     expand_path,
     load_recipe,
     mixtune_home,
+    movable_path,
     near,
     portable,
 )
@@ -318,6 +319,14 @@ def test_a_text_that_leaves_the_machine_names_no_place_on_it(text, told, tmp_pat
     told = text if told is None else told
     assert portable(text, places["recipe"]) == told
     assert portable([{"a": (text, 1.5, None)}], places["recipe"]) == [{"a": (told, 1.5, None)}]
+
+
+def test_a_path_in_mixtunes_folder_moves_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIXTUNE_HOME", str(tmp_path / "a"))
+    kept = movable_path(str(tmp_path / "a" / "x.png"))
+    assert kept == "$MIXTUNE_HOME/x.png" and movable_path(str(tmp_path / "ab" / "x.png")) == str(tmp_path / "ab/x.png")
+    monkeypatch.setenv("MIXTUNE_HOME", str(tmp_path / "b"))
+    assert expand_path(kept) == str(tmp_path / "b" / "x.png")
 
 
 def test_the_inner_of_two_folders_names_a_path(tmp_path, monkeypatch):

@@ -35,7 +35,8 @@ def test_interference_of_a_fresh_adapter(saved_model, tiny_samples, tmp_path) ->
     assert groups["A", "all"]["score"]["value"][0][1] is None
     assert groups["B", "all"]["score"]["value"][0][1] is not None
     assert (out / "interference.png").exists()
-    assert "LoRA B: deep (layer 1)" in (out / "report.html").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "LoRA B: deep (layer 1)" in page and "<title>Do the tasks fight? · mixtune</title>" in page
     assert not (out / "parts").exists(), "they are needed no more"
     again = call("interference", saved_model, *words, "--out", out)
     assert again.exit_code == 0 and "holds this measurement already" in again.output and not (out / "parts").exists()

@@ -7,7 +7,8 @@ import sys
 from dataclasses import replace
 
 from mixtune.compare.jobs import LOCK_FILE, Job, digest, execute, held, is_held, questions_digest
-from mixtune.data import Message, Sample
+from mixtune.data import Message, Sample, fingerprint_samples
+from mixtune.data.sample import ImageRef
 
 
 def job(folder, train="t", ask="a", anew=False):
@@ -28,6 +29,7 @@ class Fake:
             return 1
         if words[0] == "train":
             (log.parent / "train_result.json").write_text("{}")
+            (log.parent / "adapter_model.safetensors").touch()
         else:
             (log.parent / "evaluation").mkdir(exist_ok=True)
             (log.parent / "evaluation" / "results.json").write_text("{}")
@@ -67,6 +69,15 @@ def test_a_missing_file_is_made_again(tmp_path):
     assert fake.told == ["train", "evaluate"]
 
 
+def test_a_copy_without_weights_repeats_nothing_that_is_done_and_trains_what_is_not(tmp_path):
+    execute(job(tmp_path), Fake(), {})
+    (tmp_path / "adapter_model.safetensors").unlink()
+    assert job(tmp_path).done() and execute(job(tmp_path), Fake(), {}).kept
+    fake = Fake()
+    execute(job(tmp_path, ask="other"), fake, {})
+    assert fake.told == ["train --no-resume", "evaluate"] and job(tmp_path, ask="other").done()
+
+
 def test_another_run_is_discarded_also_when_that_is_interrupted(tmp_path):
     execute(job(tmp_path), Fake(), {})
     changed = job(tmp_path, train="other", anew=True)
@@ -100,6 +111,18 @@ def test_a_folder_is_held_by_one_process_and_by_its_children_after_it(tmp_path):
     assert not free() and is_held(tmp_path)  # the launcher has let go (as a killed one does), its child has not
     child.communicate(b"\n")
     assert free() and not is_held(tmp_path)
+
+
+def test_runs_are_known_again_where_mixtunes_folder_is_another(tmp_path, monkeypatch):
+    found = []
+    for home in ("here", "there"):
+        monkeypatch.setenv("MIXTUNE_HOME", str(tmp_path / home))
+        pictures = (ImageRef(str(tmp_path / home / "pocket" / "1.png")), ImageRef("/elsewhere/2.png"))
+        sample = Sample(id="1", messages=(Message("user", "q"), Message("assistant", "a")), images=pictures, task="t")
+        found.append((questions_digest([sample]), fingerprint_samples([sample])))
+    assert found[0] == found[1]
+    other = replace(sample, images=(ImageRef("/elsewhere/1.png"), pictures[1]))
+    assert questions_digest([other]) != found[0][0] and fingerprint_samples([other]) != found[0][1]
 
 
 def test_digests_tell_questions_apart():

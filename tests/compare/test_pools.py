@@ -20,7 +20,7 @@ echo "$(basename "$(dirname "$4")") $3 ${CUDA_VISIBLE_DEVICES-unset}" >> "$folde
 if [ -e "$(dirname "$4")/dies" ]; then echo "CUDA out of memory"; . "$(dirname "$4")/dies"; fi
 sleep SECONDS
 case "$3" in
-  train) echo '{}' > "$(dirname "$4")/train_result.json" ;;
+  train) echo '{}' > "$(dirname "$4")/train_result.json"; touch "$(dirname "$4")/adapter_model.safetensors" ;;
   *) mkdir -p "$5" && echo '{}' > "$5/results.json" ;;
 esac
 """

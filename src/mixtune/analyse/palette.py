@@ -7,6 +7,7 @@ from collections.abc import Sequence
 # Okabe and Ito, "Color Universal Design" (2008). A light and a dark page need different shades of one hue.
 LIGHT = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7")
 DARK = ("#56B4E9", "#E69F00", "#2CC79A", "#F0803C", "#E3A3C6")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # 25 models differ in colour or dash
 # Blue, white, red of Brewer's RdBu (colorbrewer2.org), which red-green blindness does not mix up; centred at zero.
 DIVERGING = ("#053061", "#2166AC", "#4393C3", "#92C5DE", "#F7F7F7", "#F4A582", "#D6604D", "#B2182B", "#67001F")
 # The same two hues for a dark page: zero is dark, the ends are bright.
@@ -34,4 +35,4 @@ def colour_of(series: str, *, dark: bool = False) -> str:
 
 def dash_of(series: str) -> str:
     """How a line of this style is drawn, in plotly's words: models that share a colour differ in their dashes."""
-    return "solid" if series == "untuned" else ("solid", "dash", "dot")[int(series[1:]) // len(LIGHT) % 3]
+    return "solid" if series == "untuned" else DASHES[int(series[1:]) // len(LIGHT) % len(DASHES)]

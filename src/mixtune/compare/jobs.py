@@ -24,15 +24,18 @@ from mixtune.analyse.runs import EVALUATION
 from mixtune.compare.failures import reason
 from mixtune.compare.plan import Run
 from mixtune.compare.settings import JudgeSettings
-from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, write_atomic
+from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, movable_path, write_atomic
 from mixtune.data import Sample
 from mixtune.evaluate.blind import SUFFIX
 from mixtune.evaluate.questions import prompt_of, target_of
 from mixtune.evaluate.store import RESULTS
 from mixtune.training.checkpoint import FREE_FIELDS, RESULT_FILE, changed_fields, read_json
+from mixtune.training.parts import ADAPTER_FILE, PROJECTOR_FILE
+from mixtune.training.whole import WEIGHTS_FILE
 
 RUN_FILE, STATE_FILE, LOG_FILE, LOCK_FILE = "run.yaml", "run.json", "log.txt", ".lock"
 BLIND = "blind"  # folder of the answers to questions with wrong pictures; others lie in EVALUATION
+WEIGHT_FILES = (ADAPTER_FILE, PROJECTOR_FILE, WEIGHTS_FILE)
 DISCARDING = "discarding"  # status while a run replaces another one, whose files may still be there
 
 Launch = Callable[[Sequence[str], Path, Mapping[str, str], int], int]
@@ -67,12 +70,17 @@ class Job:
         return read_json(path) if path.exists() else {}
 
     def trained(self) -> bool:
-        """Whether its training has ended."""
+        """Whether its training has ended and left weights."""
         if self.train is None:
             return True
         state = self.state()
         ours = state.get("train") == self.made_of["train"] and state.get("status") != DISCARDING
-        return ours and (self.path / RESULT_FILE).exists()
+        return ours and (self.path / RESULT_FILE).exists() and not self.emptied()
+
+    def emptied(self) -> bool:
+        """Whether its training has ended but the weights are gone, as in a copy made without them."""
+        ended = self.train is not None and (self.path / RESULT_FILE).exists()
+        return ended and not any((self.path / name).exists() for name in WEIGHT_FILES)
 
     def done(self) -> bool:
         """Whether nothing is left to do: it was finished with the same training and the same questions."""
@@ -143,9 +151,9 @@ def digest(value: Any) -> str:
 
 def questions_digest(samples: Sequence[Sample]) -> str:
     """A short hash of what is asked: ids, tasks, prompts, answers, options and the pictures' paths."""
-    return digest(
-        [[s.id, s.task, prompt_of(s), target_of(s), list(s.options), [str(i.path) for i in s.images]] for s in samples]
-    )
+    pictures = [[movable_path(image.path) for image in sample.images] for sample in samples]
+    asked = [[s.id, s.task, prompt_of(s), target_of(s), list(s.options)] for s in samples]
+    return digest([[*words, paths] for words, paths in zip(asked, pictures, strict=True)])
 
 
 def weight_fields(recipe: Recipe) -> dict[str, Any]:
@@ -203,7 +211,7 @@ def execute(job: Job, launch: Launch, variables: Mapping[str, str]) -> Outcome:
         if job.done():
             return Outcome(job=job, kept=True)
         training = ["train", str(job.path / RUN_FILE)]
-        anew = job.anew or job.state().get("status") == DISCARDING
+        anew = job.anew or job.state().get("status") == DISCARDING or job.emptied()
         commands = [] if job.trained() else [[*training, "--no-resume"] if anew else training]
         if commands or job.state().get("ask") != job.made_of["ask"]:
             for folder in job.asks:  # answers of other weights or to other questions, if there are any

@@ -2,7 +2,7 @@
 
 from mixtune.config.errors import ConfigError, near
 from mixtune.config.files import write_atomic
-from mixtune.config.places import expand_path, mixtune_home
+from mixtune.config.places import expand_path, mixtune_home, movable_path
 from mixtune.config.portable import portable
 from mixtune.config.recipe import dump_recipe, load_recipe
 from mixtune.config.settings import (
@@ -28,6 +28,7 @@ __all__ = [
     "expand_path",
     "load_recipe",
     "mixtune_home",
+    "movable_path",
     "near",
     "portable",
     "write_atomic",

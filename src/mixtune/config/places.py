@@ -16,3 +16,11 @@ def expand_path(text: str) -> str:
     for spelling in ("${MIXTUNE_HOME}", "$MIXTUNE_HOME"):
         text = text.replace(spelling, str(mixtune_home()))
     return os.path.expanduser(os.path.expandvars(text))
+
+
+def movable_path(path: str) -> str:
+    """The path with `$MIXTUNE_HOME` for mixtune's own folder, which `expand_path` reads back: what is kept or hashed so
+    means the same file on a machine where that folder is another.
+    """
+    home = str(mixtune_home())
+    return f"$MIXTUNE_HOME{path[len(home) :]}" if path.startswith(home + os.sep) else path

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
-from mixtune.config import DataSettings, near
+from mixtune.config import DataSettings, movable_path, near
 from mixtune.data.sample import DataError, Sample
 
 
 def fingerprint_samples(samples: Sequence[Sample]) -> str:
-    """SHA-256 over ids, tasks, messages and image paths, in order: equal for the same data read again."""
+    """SHA-256 over ids, tasks, messages and image paths, in order: equal for the same data read again, and for what
+    mixtune made in another home.
+    """
     digest = hashlib.sha256()
     for sample in samples:
         turns = [[message.role, message.text] for message in sample.messages]
-        fields = [sample.id, sample.task, turns, [image.path for image in sample.images]]
+        fields = [sample.id, sample.task, turns, [movable_path(image.path) for image in sample.images]]
         digest.update(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
 

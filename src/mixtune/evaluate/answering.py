@@ -10,6 +10,7 @@ import numpy as np
 
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.adapters.recording import record_routing
+from mixtune.config import movable_path
 from mixtune.data.sample import Sample
 from mixtune.evaluate.benchmarks.samples import BenchmarkSample, benchmark_facts, score_answer
 from mixtune.evaluate.forward import Model, PromptPass, run_prompts
@@ -65,7 +66,7 @@ class Answerer:
             "task": sample.task,
             "domain": group.domain,
             "split": group.split,
-            "image": str(sample.images[0]) if sample.images else None,
+            "image": movable_path(sample.images[0].path) if sample.images else None,
             "prompt": prompt_of(sample),
             "target": target_of(sample),
             "options": list(sample.options),

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from mixtune.config import movable_path
 from mixtune.data.collate import Encoder
 from mixtune.data.sample import ImageRef, Sample
 from mixtune.evaluate.answering import Answerer, token_limit
@@ -117,10 +118,14 @@ def _digest(value: Any) -> str:
 
 
 def _picture(image: ImageRef) -> list[Any]:
-    """What stands for a picture in the fingerprint: its path, and size and time of change where it is a file."""
-    path = Path(str(image))
-    facts = path.stat() if path.is_file() else None
-    return [str(image), *((facts.st_size, facts.st_mtime_ns) if facts else ())]
+    """What stands for a picture in the fingerprint: its path, its size where it is a file, and its time of change where
+    mixtune did not draw it: what it drew is the same in every home.
+    """
+    path, name = Path(image.path), movable_path(image.path)
+    if not path.is_file():
+        return [name]
+    facts = path.stat()
+    return [name, facts.st_size, *([facts.st_mtime_ns] if name == image.path else [])]
 
 
 def _answer_all(answerer: Answerer, samples: Sequence[Sample], store: SampleStore, batch_size: int) -> float:

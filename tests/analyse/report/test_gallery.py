@@ -31,6 +31,12 @@ def test_fewer_pictures_than_tasks_are_spread_over_them(tmp_path) -> None:
     assert [name.split("-")[0] for name in choose_samples(runs, "rank", 2)] == ["letter", "clock"]
 
 
+def test_pictures_of_mixtunes_folder_are_found_where_it_is(tmp_path, monkeypatch) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    monkeypatch.setenv("MIXTUNE_HOME", str(tmp_path))
+    assert embed_picture("$MIXTUNE_HOME/x.png") == embed_picture(tmp_path / "x.png") is not None
+
+
 def test_pictures_are_shrunk_and_missing_ones_left_out(tmp_path) -> None:
     runs = read_runs(find_runs(fake_run(tmp_path, USUAL)), "mixlora", "lora")
     url = embed_picture(runs[0].rows[0]["image"])

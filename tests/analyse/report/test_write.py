@@ -16,6 +16,8 @@ from fake_comparison import SEEN, comparison, write_comparison
 from fake_runs import HOSTILE, USUAL, fake_run
 from html_page import Page
 from mixtune.analyse import ReportSettings, RunFolders, find_runs, write_report
+from mixtune.analyse.report.material import find_material
+from mixtune.analyse.report.write import title_of
 
 SMALL = interference(SEEN[:3], silent=0)
 SECTIONS = {"table", "bars", "curves", "routing", "samples", "budget", "settings"}
@@ -96,11 +98,11 @@ def test_models_alone_untrained_or_named_by_hand(tmp_path) -> None:
     folder = fake_run(tmp_path / "run", {"untuned": USUAL["untuned"]})
     page = Page(write_report(folder, tmp_path / "a" / "one.html").read_text())
     assert not page.ids & {"curves", "routing"}
-    assert "untuned answers 45.0 % right" in " ".join(page.words)
+    assert "untuned answers 45.0 % right" in page.text
     folders = {"mine": RunFolders(evaluation=folder / "untuned" / "evaluation"), **find_runs(folder)}
     settings = ReportSettings(subject="mine", baseline="untuned", way="greedy")
     page = Page(write_report(folders, tmp_path / "two.html", settings).read_text())
-    assert "mine answers 45.0 % right and untuned 45.0 % (0.0 points" in " ".join(page.words)
+    assert "mine answers 45.0 % right and untuned 45.0 % (0.0 points" in page.text
 
 
 def test_a_way_nobody_answered_is_an_error(tmp_path) -> None:
@@ -128,8 +130,11 @@ def test_the_title_is_the_question_that_is_answered(parts, title, tmp_path) -> N
     if parts.get("comparison"):
         write_comparison(tmp_path, comparison(), points=0)
     write_analyses(tmp_path, **{name: content for name, content in parts.items() if name != "comparison"})
-    page = write_report(tmp_path, tmp_path / "report.html")
-    assert f"<title>{title} · mixtune</title>" in page.read_text(encoding="utf-8")
-    assert json.loads(page.with_suffix(".json").read_text())["title"] == title
+    assert title_of(find_material(tmp_path, ReportSettings())) == title
+
+
+def test_a_title_may_be_given(tmp_path) -> None:
+    write_analyses(tmp_path, interference=SMALL)
     page = write_report(tmp_path, tmp_path / "report.html", ReportSettings(title="Mine"))
     assert "<title>Mine · mixtune</title>" in page.read_text(encoding="utf-8")
+    assert json.loads(page.with_suffix(".json").read_text())["title"] == "Mine"

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from mixtune.analyse.runs import Run
+from mixtune.config import expand_path
 
 CASES = ((True, False), (False, True), (True, True), (False, False))  # (first right, second right)
 LONGEST_SIDE = 256  # pixels; pictures larger than this are shrunk before they are embedded
@@ -51,7 +52,7 @@ def embed_picture(path: str | Path | None) -> str | None:
     if path is None:
         return None
     try:
-        with Image.open(path) as opened:
+        with Image.open(expand_path(str(path))) as opened:
             picture = opened.convert("RGB")
     except OSError:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from mixtune.analyse.report.material import Material
 from mixtune.analyse.report.sections import SECTIONS, Drawn, dashed_styles
 from mixtune.analyse.report.words import Said
 
+_TIED = re.compile(r"(?<=\d) (?=%)|(?<=\bp) (?=[=<])|(?<=\bp [=<]) (?=\d)|(?<=\d) (?=to [+−\d])|(?<=\d to) (?=[+−\d])")
 STYLES = 30  # models of one page that get a colour each, or a colour and a dash
 PALETTE = {
     "untuned": UNTUNED,
@@ -46,6 +48,7 @@ def render(material: Material, *, answer: Sequence[Said], scale: Sequence[str]) 
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = unbroken
     drawn = Drawn()
     sections = [
         {"name": row.name, "link": row.link, "template": f"{row.name}.html.j2", "v": row.build(material, drawn)}
@@ -64,6 +67,11 @@ def render(material: Material, *, answer: Sequence[Said], scale: Sequence[str]) 
         data={name: script_json(value) for name, value in {**drawn.data, "diverging": colours}.items()},
         plotly=Markup(packed(get_plotlyjs())),
     )
+
+
+def unbroken(text: str) -> str:
+    """A sentence whose numbers no line breaks: `3.1 %`, `p < 0.001` and `−0.9 to +3.0` stay whole."""
+    return _TIED.sub("\u00a0", text)
 
 
 def packed(script: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from mixtune.analyse.runs import RunFolders
 from mixtune.analyse.selections import usage_numbers
 from mixtune.analyse.still import save_figure
 from mixtune.config import portable, write_atomic
-from mixtune.evaluate.store import write_json
 
 
 def write_report(
@@ -54,7 +54,9 @@ def write_report(
     answer, scale = open_with(material, comparisons), judge_by(material)
     page = render(material, answer=answer, scale=scale)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out.with_suffix(".json"), numbers(material, answer=answer, scale=scale, comparisons=comparisons))
+    content = numbers(material, answer=answer, scale=scale, comparisons=comparisons)
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))  # half of what lines take
+    write_atomic(out.with_suffix(".json"), text + "\n")
     write_stills(material, out)
     write_atomic(out, page)
     return out
