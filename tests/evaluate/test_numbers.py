@@ -7,7 +7,7 @@ import pytest
 
 from mixtune.evaluate import numbers
 from mixtune.evaluate.numbers import Number, compare_numbers, interval_of, mean_of, ratio
-from mixtune.evaluate.statistics import wilson_interval
+from mixtune.evaluate.statistics import macro_interval, wilson_interval
 
 
 def mean(sums, counts=None, **changes):
@@ -64,6 +64,31 @@ def test_strata_add_up() -> None:
     found, _ = interval_of(number)
     assert (number.estimate, number.questions) == (1.5, 4)
     assert (found.low, found.high) == (1.0, 2.0)  # the second stratum has no spread of its own
+
+
+def test_points_that_are_all_alike_are_no_point() -> None:
+    """A subtask of MME of which everything is right: 200 points, as sure as its images make it."""
+    strata = (np.array([[2.0, 2]] * 3), np.array([[2.0, 2]] * 5))
+    made = {"value": lambda t: sum(200 * ratio(each[..., 0], each[..., 1]) for each in t), "unit": "points"}
+    one, method = interval_of(Number(strata=strata[:1], **made, most=200.0))
+    same = wilson_interval([True] * 3)
+    assert (one.value, one.high, method) == (200.0, 200.0, "Wilson over clusters")
+    assert one.low == pytest.approx(200 * same.low)
+    both, _ = interval_of(Number(strata=strata, **made, most=200.0))
+    other = wilson_interval([True] * 5)
+    assert both.high == 400.0 and both.low == pytest.approx(400 - 200 * np.hypot(1 - same.low, 1 - other.low))
+
+
+def test_a_mean_of_tasks_counts_each_alike() -> None:
+    strata = (np.array([[1.0, 1]] * 3 + [[0, 1]]), np.array([[0.0, 1]] * 2))
+    other = (np.array([[0.0, 1]] * 4), np.array([[0.0, 1]] * 2))
+    number, against = (Number(strata=each, value=mean_of, mean=True) for each in (strata, other))
+    found, method = interval_of(number)
+    assert found == macro_interval({"a": [True, True, True, False], "b": [False, False]})
+    assert (found.value, method) == (0.375, "of the tasks' Wilson intervals")
+    compared = compare_numbers(number, against)
+    assert (compared.test, compared.p_value) == ("exact McNemar", 0.25)
+    assert (compared.first, compared.second, compared.difference.value) == (0.375, 0.0, 0.375)
 
 
 def test_right_or_wrong_is_compared_by_mcnemar() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -117,6 +118,12 @@ def test_pocket_rows_are_rows_like_any_other(home) -> None:
             "pocket/conflict-many",
         }
     )
+
+
+def test_the_docs_have_a_line_for_every_pocket_row() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for row in POCKET:
+        assert sum(line.startswith(f"| `{row.name}` |") for line in text.splitlines()) == 1, row.name
 
 
 def test_pocket_rows_are_scored_summed_up_and_compared_by_the_table(home) -> None:

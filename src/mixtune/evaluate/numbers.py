@@ -6,6 +6,7 @@ more strata (MME: its subtasks). Legend: C clusters, K counts, R resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,14 +24,15 @@ CELLS_AT_ONCE = 4_000_000  # of a drawn matrix; bounds memory at 32 MB
 class Number:
     """``value(totals)`` of ``strata``: arrays [C, K] in, one total [..., K] a stratum; all clusters in a fixed order.
 
-    The second count of every row is its number of questions. ``unit`` is "share" (0 to 1) or "points". ``mean`` says
-    that it is `mean_of`: strata of (sum, count).
+    The second count of every row is its number of questions. ``unit`` is "share" (0 to 1) or "points", of which each
+    stratum adds up to ``most``. ``mean`` says that it is `mean_of`: strata of (sum, count).
     """
 
     strata: tuple[np.ndarray, ...]
     value: Callable[[Sequence[np.ndarray]], Any]
     unit: str = "share"
     mean: bool = False
+    most: float = 1.0
 
     @property
     def estimate(self) -> float:
@@ -91,8 +93,8 @@ def interval_of(number: Number, confidence: float = 0.95, seed: int = 0) -> tupl
 
     Wilson's for a share of right answers, made of the strata's where it is a mean of such shares (`macro_interval`).
     Otherwise a percentile bootstrap of 10,000 resamples, which draws whole clusters with replacement, within each
-    stratum. Where all clusters are alike, and so all resamples, it would be a point: for a share, Wilson's with one
-    observation a cluster is given instead.
+    stratum. Where all clusters are alike, and so all resamples, it would be a point: Wilson's with one observation a
+    cluster is given instead (of what can be reached, for points), made of the strata's as above.
     """
     if number.right_or_wrong:
         method = "Wilson" if len(number.strata) == 1 else "of the tasks' Wilson intervals"
@@ -100,10 +102,19 @@ def interval_of(number: Number, confidence: float = 0.95, seed: int = 0) -> tupl
     random = np.random.default_rng(seed)
     drawn_R = number.value([_resampled_totals(stratum, random) for stratum in number.strata])
     found = _percentile(number.estimate, drawn_R, confidence)
-    if number.unit == "share" and found.high - found.low < 1e-9:
-        low, high = wilson_bounds(found.value, sum(map(len, number.strata)), confidence)
-        return Interval(value=found.value, low=low, high=high), "Wilson over clusters"
+    if found.high - found.low < 1e-9:
+        return _wilson_over_clusters(number, confidence), "Wilson over clusters"
     return found, "bootstrap over clusters"
+
+
+def _wilson_over_clusters(number: Number, confidence: float) -> Interval:
+    scale = number.most / (len(number.strata) if number.unit == "share" else 1)
+    shares = [float(number.value([stratum.sum(axis=0)])) / number.most for stratum in number.strata]
+    ends = [wilson_bounds(p, len(stratum), confidence) for p, stratum in zip(shares, number.strata, strict=True)]
+    below = scale * math.sqrt(sum((p - low) ** 2 for p, (low, _) in zip(shares, ends, strict=True)))
+    above = scale * math.sqrt(sum((high - p) ** 2 for p, (_, high) in zip(shares, ends, strict=True)))
+    value, top = number.estimate, scale * len(number.strata)
+    return Interval(value=value, low=max(0.0, value - below), high=min(top, value + above))
 
 
 def compare_numbers(first: Number, second: Number, confidence: float = 0.95, seed: int = 0) -> PairedNumber:
