@@ -71,7 +71,7 @@ def _items(row: Mapping[str, Any], origin: str, benchmark: Benchmark, pictures: 
     image = _image(row, benchmark, pictures)
     parts = [part]
     if cell := _cell(row, names.part):
-        parts = [each.strip() for each in str(cell[1]).split(",")]
+        parts = [names.part_of.get(each.strip(), each.strip()) for each in str(cell[1]).split(",")]
     elif benchmark.part_of_answers:
         parts = [benchmark.part_of_answers(answers)]
     key = _cell(row, names.id)
