@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.special import xlogy
 
 from mixtune.evaluate import numbers
 from mixtune.evaluate.numbers import Number, compare_numbers, interval_of, mean_of, ratio
@@ -97,6 +98,24 @@ def test_right_or_wrong_is_compared_by_mcnemar() -> None:
     assert (found.first, found.second, found.difference.value) == (0.5, 0.0, 0.5)
     assert found.difference.low > 0
     assert compare_numbers(mean([1, 0]), mean([1, 0])).p_value == 1.0
+
+
+def score_test(difference: float, n: int, wins: int) -> float:
+    """Tango's statistic of a difference where `wins` of n pairs are won and none lost, by the likelihood itself."""
+    lost = np.linspace(0, 1, 200_001)  # the chance of a loss; that of a win is larger by the difference
+    won = lost + difference
+    lost, won = (each[(won >= 0) & (won + lost <= 1)] for each in (lost, won))
+    best = float(lost[np.argmax(xlogy(wins, won) + xlogy(n - wins, 1 - won - lost))])
+    return (wins - n * difference) / np.sqrt(n * (2 * best + difference * (1 - difference)))
+
+
+@pytest.mark.parametrize("wins", [0, 12])
+def test_a_difference_that_no_pair_contradicts_is_no_point(wins) -> None:
+    """Tango's interval: the differences whose score test does not reject."""
+    found = compare_numbers(mean([1.0] * 12), mean([0.0 if wins else 1.0] * 12)).difference
+    assert found.value == wins / 12 and found.low > -1
+    assert abs(score_test(found.low if wins else found.high, 12, wins)) == pytest.approx(1.96, abs=0.01)
+    assert found.high == 1.0 if wins else found.low == -found.high
 
 
 def test_soft_scores_are_compared_by_permutation() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from mixtune.evaluate.statistics import Interval, macro_interval, wilson_bounds
 
@@ -51,6 +51,16 @@ class Number:
             return False
         sums_C, counts_C = np.concatenate(self.strata).T
         return bool(np.all(counts_C == 1) and np.all((sums_C == 0) | (sums_C == 1)))
+
+    @property
+    def shares(self) -> list[float]:
+        """What each stratum reached of the most that it can."""
+        return [float(self.value([stratum.sum(axis=0)])) / self.most for stratum in self.strata]
+
+    @property
+    def scale(self) -> float:
+        """What a stratum's whole share adds to the number: strata add up to points, and a share is their mean."""
+        return self.most / (len(self.strata) if self.unit == "share" else 1)
 
     @property
     def outcomes(self) -> dict[str, list[bool]]:
@@ -108,13 +118,26 @@ def interval_of(number: Number, confidence: float = 0.95, seed: int = 0) -> tupl
 
 
 def _wilson_over_clusters(number: Number, confidence: float) -> Interval:
-    scale = number.most / (len(number.strata) if number.unit == "share" else 1)
-    shares = [float(number.value([stratum.sum(axis=0)])) / number.most for stratum in number.strata]
+    shares = number.shares
     ends = [wilson_bounds(p, len(stratum), confidence) for p, stratum in zip(shares, number.strata, strict=True)]
-    below = scale * math.sqrt(sum((p - low) ** 2 for p, (low, _) in zip(shares, ends, strict=True)))
-    above = scale * math.sqrt(sum((high - p) ** 2 for p, (_, high) in zip(shares, ends, strict=True)))
-    value, top = number.estimate, scale * len(number.strata)
+    below = number.scale * math.hypot(*(p - low for p, (low, _) in zip(shares, ends, strict=True)))
+    above = number.scale * math.hypot(*(high - p for p, (_, high) in zip(shares, ends, strict=True)))
+    value, top = number.estimate, number.scale * len(shares)
     return Interval(value=value, low=max(0.0, value - below), high=min(top, value + above))
+
+
+def _difference(first: Number, second: Number, drawn_R: np.ndarray, confidence: float) -> Interval:
+    """The difference with its interval: percentiles, or, where all pairs of clusters differ alike, ± z²(1 + |d|) / (n +
+    z²) of what can be reached, made of the strata's: Tango's score interval (1998) where no pair differs, or every one.
+    """
+    found = _percentile(first.estimate - second.estimate, drawn_R, confidence)
+    if found.high - found.low >= 1e-9:
+        return found
+    z2 = float(norm.ppf(0.5 + confidence / 2.0)) ** 2
+    gaps = [abs(a - b) for a, b in zip(first.shares, second.shares, strict=True)]
+    halves = (z2 * (1 + d) / (len(stratum) + z2) for d, stratum in zip(gaps, first.strata, strict=True))
+    half, top = first.scale * math.hypot(*halves), first.scale * len(gaps)
+    return Interval(value=found.value, low=max(-top, found.value - half), high=min(top, found.value + half))
 
 
 def compare_numbers(first: Number, second: Number, confidence: float = 0.95, seed: int = 0) -> PairedNumber:
@@ -123,7 +146,7 @@ def compare_numbers(first: Number, second: Number, confidence: float = 0.95, see
     Share of right answers: exact McNemar test (two-sided binomial over the questions that one run alone got right).
     Otherwise a permutation test: 10,000 times each cluster's answers are exchanged between the runs or not, by a coin;
     p = (1 + times the difference is at least as large) / (1 + 10,000). The interval is a bootstrap over pairs of
-    clusters. Raises ValueError if the runs have not the same clusters.
+    clusters, or Tango's where that would be a point. Raises ValueError if the runs have not the same clusters.
     """
     if [stratum.shape for stratum in first.strata] != [stratum.shape for stratum in second.strata]:
         raise ValueError("a paired comparison needs the same samples in both runs")
@@ -141,7 +164,7 @@ def compare_numbers(first: Number, second: Number, confidence: float = 0.95, see
         n=first.questions,
         first=first.estimate,
         second=second.estimate,
-        difference=_percentile(gap, drawn_R, confidence),
+        difference=_difference(first, second, drawn_R, confidence),
         p_value=p_value,
         test=test,
         unit=first.unit,
