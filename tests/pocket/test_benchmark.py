@@ -12,6 +12,7 @@ from PIL import Image
 from mixtune.evaluate import EvaluateSettings, asking, evaluate
 from mixtune.evaluate.against import compare_evaluations
 from mixtune.evaluate.asking import EvaluationRequest
+from mixtune.evaluate.benchmarks.registry import BENCHMARKS, wanted
 from mixtune.pocket import benchmark as module
 from mixtune.pocket.benchmark import POCKET, TABLE, groups
 from mixtune.pocket.prepare import PocketPaths
@@ -108,16 +109,20 @@ def test_pocket_rows_are_rows_like_any_other(home) -> None:
         ask("pocket=/data")
     with pytest.raises(ValueError, match="neither a benchmark nor a file; did you mean 'pocket'"):
         ask("pockt")
-    assert (
-        set(TABLE)
-        > {row.name for row in POCKET}
-        == {
-            "pocket",
-            "pocket/natural",
-            "pocket/conflict",
-            "pocket/conflict-many",
-        }
-    )
+
+
+def test_a_file_that_lies_there_is_no_mix(home) -> None:
+    (home / "pocket").mkdir()
+    for place in ("pocket-mine.jsonl", "pocket/mine.jsonl"):
+        rows = (home / "data" / "train.jsonl").read_text().replace("train-0.png", str(home / "data" / "train-0.png"))
+        (home / place).write_text(rows.splitlines()[0])
+        assert wanted(place, TABLE) is None and len(ask(place).samples) == 1
+
+
+def test_the_table_has_the_public_rows_too() -> None:
+    names = {row.name for row in POCKET}
+    assert names == {"pocket", "pocket/natural", "pocket/conflict", "pocket/conflict-many"}
+    assert set(TABLE) == names | set(BENCHMARKS)
 
 
 def test_the_docs_have_a_line_for_every_pocket_row() -> None:
