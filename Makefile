@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   ?= full
-BENCH  ?= layer step decode paths data
+BENCH  ?= layer step decode ranking paths data
 export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -38,7 +38,7 @@ lint: $(READY) ## ruff, the type checker, and the tests of size and of imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_house.py
 
-bench: $(READY) ## time and memory beside peft's LoRA and the released computation (BENCH=layer: that one alone; about half an hour)
+bench: $(READY) ## time and memory beside peft's LoRA and the released computation (BENCH=layer: that one alone; about three quarters of an hour)
 	@for name in $(BENCH); do $(BIN)/python -m benchmarks $$name || exit 1; done
 
 align: $(READY) ## make the pocket projector again (stage 1; about half an hour) as it is kept in the repository

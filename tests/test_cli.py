@@ -1,6 +1,7 @@
 """The command line as a user sees it: what it teaches, what it prints, how it fails."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +10,7 @@ import official_files
 import released_files
 from mixtune.cli import app
 from mixtune.config import dump_recipe
+from mixtune.pocket.benchmark import TABLE
 from mixtune.training.parts import load_adapter
 from runs import tiny_recipe
 from tiny import tiny_processor
@@ -112,6 +114,29 @@ def test_evaluate_a_public_benchmark_and_compare_in_pairs(saved_model, tmp_path)
     changed = call(*asked, "--protocol", "vlmevalkit")
     assert changed.exit_code == 2 and "holds another evaluation" in changed.output and "--no-resume" in changed.output
     assert call(*asked, "--protocol", "vlmevalkit", "--no-resume").exit_code == 0
+
+
+def test_evaluate_lists_every_benchmark_and_its_help_names_them():
+    listed, helped = call("evaluate", "--list"), call("evaluate", "--help")
+    assert listed.exit_code == 0, listed.output
+    named = re.findall(r"[\w/-]+", helped.output)
+    for name, row in TABLE.items():
+        assert f"\n{name} " in listed.output and name in named and row.title.split()[0] in listed.output, name
+
+
+def test_what_was_left_out_is_listed_and_counted(saved_model, tmp_path):
+    folder, out = official_files.pope(tmp_path / "pope"), tmp_path / "out"
+    (folder / "coco" / "coco_pope_random.json").open("a").write("{oops\n")
+    words = ("evaluate", saved_model, "-b", f"pope={folder}", "--out", out, "--way", "rank", "--threads", 1)
+    failed = call(*words)
+    assert failed.exit_code == 2 and "1 unreadable sample" in failed.output and "Traceback" not in failed.output
+    assert not out.exists()
+    done = call(*words, "--max-bad", 1)
+    assert done.exit_code == 0 and "left out" in done.output, done.output
+    results = json.loads((out / "results.json").read_text())
+    assert results["left_out"] == {"n": 1, "file": "left_out.jsonl"} and results["asked"] == [f"pope={folder}"]
+    (line,) = (out / "left_out.jsonl").read_text().splitlines()
+    assert json.loads(line)["origin"].endswith("coco_pope_random.json:3")
 
 
 def test_evaluate_refuses_before_it_loads_a_model(tmp_path):

@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.special import xlogy
 
 from mixtune.evaluate import numbers
 from mixtune.evaluate.numbers import Number, compare_numbers, interval_of, mean_of, ratio
-from mixtune.evaluate.statistics import wilson_interval
+from mixtune.evaluate.statistics import macro_interval, wilson_interval
 
 
 def mean(sums, counts=None, **changes):
@@ -66,12 +67,55 @@ def test_strata_add_up() -> None:
     assert (found.low, found.high) == (1.0, 2.0)  # the second stratum has no spread of its own
 
 
+def test_points_that_are_all_alike_are_no_point() -> None:
+    """A subtask of MME of which everything is right: 200 points, as sure as its images make it."""
+    strata = (np.array([[2.0, 2]] * 3), np.array([[2.0, 2]] * 5))
+    made = {"value": lambda t: sum(200 * ratio(each[..., 0], each[..., 1]) for each in t), "unit": "points"}
+    one, method = interval_of(Number(strata=strata[:1], **made, most=200.0))
+    same = wilson_interval([True] * 3)
+    assert (one.value, one.high, method) == (200.0, 200.0, "Wilson over clusters")
+    assert one.low == pytest.approx(200 * same.low)
+    both, _ = interval_of(Number(strata=strata, **made, most=200.0))
+    other = wilson_interval([True] * 5)
+    assert both.high == 400.0 and both.low == pytest.approx(400 - 200 * np.hypot(1 - same.low, 1 - other.low))
+
+
+def test_a_mean_of_tasks_counts_each_alike() -> None:
+    strata = (np.array([[1.0, 1]] * 3 + [[0, 1]]), np.array([[0.0, 1]] * 2))
+    other = (np.array([[0.0, 1]] * 4), np.array([[0.0, 1]] * 2))
+    number, against = (Number(strata=each, value=mean_of, mean=True) for each in (strata, other))
+    found, method = interval_of(number)
+    assert found == macro_interval({"a": [True, True, True, False], "b": [False, False]})
+    assert (found.value, method) == (0.375, "of the tasks' Wilson intervals")
+    compared = compare_numbers(number, against)
+    assert (compared.test, compared.p_value) == ("exact McNemar", 0.25)
+    assert (compared.first, compared.second, compared.difference.value) == (0.375, 0.0, 0.375)
+
+
 def test_right_or_wrong_is_compared_by_mcnemar() -> None:
     found = compare_numbers(mean([1] * 10 + [0] * 10), mean([0] * 20))
     assert (found.test, found.p_value) == ("exact McNemar", pytest.approx(2 * 0.5**10))
     assert (found.first, found.second, found.difference.value) == (0.5, 0.0, 0.5)
     assert found.difference.low > 0
     assert compare_numbers(mean([1, 0]), mean([1, 0])).p_value == 1.0
+
+
+def score_test(difference: float, n: int, wins: int) -> float:
+    """Tango's statistic of a difference where `wins` of n pairs are won and none lost, by the likelihood itself."""
+    lost = np.linspace(0, 1, 200_001)  # the chance of a loss; that of a win is larger by the difference
+    won = lost + difference
+    lost, won = (each[(won >= 0) & (won + lost <= 1)] for each in (lost, won))
+    best = float(lost[np.argmax(xlogy(wins, won) + xlogy(n - wins, 1 - won - lost))])
+    return (wins - n * difference) / np.sqrt(n * (2 * best + difference * (1 - difference)))
+
+
+@pytest.mark.parametrize("wins", [0, 12])
+def test_a_difference_that_no_pair_contradicts_is_no_point(wins) -> None:
+    """Tango's interval: the differences whose score test does not reject."""
+    found = compare_numbers(mean([1.0] * 12), mean([0.0 if wins else 1.0] * 12)).difference
+    assert found.value == wins / 12 and found.low > -1
+    assert abs(score_test(found.low if wins else found.high, 12, wins)) == pytest.approx(1.96, abs=0.01)
+    assert found.high == 1.0 if wins else found.low == -found.high
 
 
 def test_soft_scores_are_compared_by_permutation() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from PIL import Image
 from mixtune.evaluate import EvaluateSettings, asking, evaluate
 from mixtune.evaluate.against import compare_evaluations
 from mixtune.evaluate.asking import EvaluationRequest
+from mixtune.evaluate.benchmarks.registry import BENCHMARKS, wanted
 from mixtune.pocket import benchmark as module
 from mixtune.pocket.benchmark import POCKET, TABLE, groups
 from mixtune.pocket.prepare import PocketPaths
@@ -107,16 +109,26 @@ def test_pocket_rows_are_rows_like_any_other(home) -> None:
         ask("pocket=/data")
     with pytest.raises(ValueError, match="neither a benchmark nor a file; did you mean 'pocket'"):
         ask("pockt")
-    assert (
-        set(TABLE)
-        > {row.name for row in POCKET}
-        == {
-            "pocket",
-            "pocket/natural",
-            "pocket/conflict",
-            "pocket/conflict-many",
-        }
-    )
+
+
+def test_a_file_that_lies_there_is_no_mix(home) -> None:
+    (home / "pocket").mkdir()
+    for place in ("pocket-mine.jsonl", "pocket/mine.jsonl"):
+        rows = (home / "data" / "train.jsonl").read_text().replace("train-0.png", str(home / "data" / "train-0.png"))
+        (home / place).write_text(rows.splitlines()[0])
+        assert wanted(place, TABLE) is None and len(ask(place).samples) == 1
+
+
+def test_the_table_has_the_public_rows_too() -> None:
+    names = {row.name for row in POCKET}
+    assert names == {"pocket", "pocket/natural", "pocket/conflict", "pocket/conflict-many"}
+    assert set(TABLE) == names | set(BENCHMARKS)
+
+
+def test_the_docs_have_a_line_for_every_pocket_row() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for row in POCKET:
+        assert sum(line.startswith(f"| `{row.name}` |") for line in text.splitlines()) == 1, row.name
 
 
 def test_pocket_rows_are_scored_summed_up_and_compared_by_the_table(home) -> None:

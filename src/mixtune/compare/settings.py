@@ -80,7 +80,7 @@ class ArmSettings(Settings):
 class JudgeSettings(Settings):
     """What every run is asked after training, as `mixtune evaluate` takes it.
 
-    benchmarks: the final questions. validation: those of the search. per_task: only the first so many of a task.
+    benchmarks: the final questions. validation: those of the search. per_task: only so many of a task, always the same.
     way: which answers count, ranked options or greedy ones. blind: ask every arm's first seed once more with wrong
     pictures (benchmarks named `NAME:blind`), which says what the pictures are good for.
     """

@@ -141,8 +141,10 @@ def mme_numbers(rows: Sequence[Row]) -> dict[str, Number]:
     for name, members in groups.items():
         strata = tuple(subtasks[part] for part in members if part in subtasks)
         if strata:
-            found[name] = Number(strata=strata, value=_points, unit="points")
-    each = {part: Number(strata=(counts,), value=_points, unit="points") for part, counts in subtasks.items()}
+            found[name] = Number(strata=strata, value=_points, unit="points", most=200.0)
+    each = {
+        part: Number(strata=(counts,), value=_points, unit="points", most=200.0) for part, counts in subtasks.items()
+    }
     return found | {f"points/{part}": number for part, number in each.items()}
 
 
@@ -179,5 +181,5 @@ def sum_of_parts(rows: Sequence[Row]) -> dict[str, Number]:
     Source: Overall_Score of OpenGVLab/Multi-Modality-Arena, tiny_lvlm_evaluation/updated_eval_tiny.py.
     """
     parts = {part: mean_number(mine) for part, mine in parts_of(rows).items()}
-    whole = Number(strata=tuple(n.strata[0] for n in parts.values()), value=_sum_of_means, unit="points")
+    whole = Number(strata=tuple(n.strata[0] for n in parts.values()), value=_sum_of_means, unit="points", most=100.0)
     return {"overall": whole, **{f"accuracy/{part}": number for part, number in parts.items()}}

@@ -6,12 +6,13 @@ more strata (MME: its subtasks). Legend: C clusters, K counts, R resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from mixtune.evaluate.statistics import Interval, macro_interval, wilson_bounds
 
@@ -23,14 +24,15 @@ CELLS_AT_ONCE = 4_000_000  # of a drawn matrix; bounds memory at 32 MB
 class Number:
     """``value(totals)`` of ``strata``: arrays [C, K] in, one total [..., K] a stratum; all clusters in a fixed order.
 
-    The second count of every row is its number of questions. ``unit`` is "share" (0 to 1) or "points". ``mean`` says
-    that it is `mean_of`: strata of (sum, count).
+    The second count of every row is its number of questions. ``unit`` is "share" (0 to 1) or "points", of which each
+    stratum adds up to ``most``. ``mean`` says that it is `mean_of`: strata of (sum, count).
     """
 
     strata: tuple[np.ndarray, ...]
     value: Callable[[Sequence[np.ndarray]], Any]
     unit: str = "share"
     mean: bool = False
+    most: float = 1.0
 
     @property
     def estimate(self) -> float:
@@ -49,6 +51,16 @@ class Number:
             return False
         sums_C, counts_C = np.concatenate(self.strata).T
         return bool(np.all(counts_C == 1) and np.all((sums_C == 0) | (sums_C == 1)))
+
+    @property
+    def shares(self) -> list[float]:
+        """What each stratum reached of the most that it can."""
+        return [float(self.value([stratum.sum(axis=0)])) / self.most for stratum in self.strata]
+
+    @property
+    def scale(self) -> float:
+        """What a stratum's whole share adds to the number: strata add up to points, and a share is their mean."""
+        return self.most / (len(self.strata) if self.unit == "share" else 1)
 
     @property
     def outcomes(self) -> dict[str, list[bool]]:
@@ -91,8 +103,8 @@ def interval_of(number: Number, confidence: float = 0.95, seed: int = 0) -> tupl
 
     Wilson's for a share of right answers, made of the strata's where it is a mean of such shares (`macro_interval`).
     Otherwise a percentile bootstrap of 10,000 resamples, which draws whole clusters with replacement, within each
-    stratum. Where all clusters are alike, and so all resamples, it would be a point: for a share, Wilson's with one
-    observation a cluster is given instead.
+    stratum. Where all clusters are alike, and so all resamples, it would be a point: Wilson's with one observation a
+    cluster is given instead (of what can be reached, for points), made of the strata's as above.
     """
     if number.right_or_wrong:
         method = "Wilson" if len(number.strata) == 1 else "of the tasks' Wilson intervals"
@@ -100,10 +112,32 @@ def interval_of(number: Number, confidence: float = 0.95, seed: int = 0) -> tupl
     random = np.random.default_rng(seed)
     drawn_R = number.value([_resampled_totals(stratum, random) for stratum in number.strata])
     found = _percentile(number.estimate, drawn_R, confidence)
-    if number.unit == "share" and found.high - found.low < 1e-9:
-        low, high = wilson_bounds(found.value, sum(map(len, number.strata)), confidence)
-        return Interval(value=found.value, low=low, high=high), "Wilson over clusters"
+    if found.high - found.low < 1e-9:
+        return _wilson_over_clusters(number, confidence), "Wilson over clusters"
     return found, "bootstrap over clusters"
+
+
+def _wilson_over_clusters(number: Number, confidence: float) -> Interval:
+    shares = number.shares
+    ends = [wilson_bounds(p, len(stratum), confidence) for p, stratum in zip(shares, number.strata, strict=True)]
+    below = number.scale * math.hypot(*(p - low for p, (low, _) in zip(shares, ends, strict=True)))
+    above = number.scale * math.hypot(*(high - p for p, (_, high) in zip(shares, ends, strict=True)))
+    value, top = number.estimate, number.scale * len(shares)
+    return Interval(value=value, low=max(0.0, value - below), high=min(top, value + above))
+
+
+def _difference(first: Number, second: Number, drawn_R: np.ndarray, confidence: float) -> Interval:
+    """The difference with its interval: percentiles, or, where all pairs of clusters differ alike, ± z²(1 + |d|) / (n +
+    z²) of what can be reached, made of the strata's: Tango's score interval (1998) where no pair differs, or every one.
+    """
+    found = _percentile(first.estimate - second.estimate, drawn_R, confidence)
+    if found.high - found.low >= 1e-9:
+        return found
+    z2 = float(norm.ppf(0.5 + confidence / 2.0)) ** 2
+    gaps = [abs(a - b) for a, b in zip(first.shares, second.shares, strict=True)]
+    halves = (z2 * (1 + d) / (len(stratum) + z2) for d, stratum in zip(gaps, first.strata, strict=True))
+    half, top = first.scale * math.hypot(*halves), first.scale * len(gaps)
+    return Interval(value=found.value, low=max(-top, found.value - half), high=min(top, found.value + half))
 
 
 def compare_numbers(first: Number, second: Number, confidence: float = 0.95, seed: int = 0) -> PairedNumber:
@@ -112,7 +146,7 @@ def compare_numbers(first: Number, second: Number, confidence: float = 0.95, see
     Share of right answers: exact McNemar test (two-sided binomial over the questions that one run alone got right).
     Otherwise a permutation test: 10,000 times each cluster's answers are exchanged between the runs or not, by a coin;
     p = (1 + times the difference is at least as large) / (1 + 10,000). The interval is a bootstrap over pairs of
-    clusters. Raises ValueError if the runs have not the same clusters.
+    clusters, or Tango's where that would be a point. Raises ValueError if the runs have not the same clusters.
     """
     if [stratum.shape for stratum in first.strata] != [stratum.shape for stratum in second.strata]:
         raise ValueError("a paired comparison needs the same samples in both runs")
@@ -130,7 +164,7 @@ def compare_numbers(first: Number, second: Number, confidence: float = 0.95, see
         n=first.questions,
         first=first.estimate,
         second=second.estimate,
-        difference=_percentile(gap, drawn_R, confidence),
+        difference=_difference(first, second, drawn_R, confidence),
         p_value=p_value,
         test=test,
         unit=first.unit,

@@ -94,6 +94,7 @@ HUB_ROWS = {
 """A row as the card of each dataset has it (SNLI-VE: of one with pictures; Tiny LVLM: its own fields)."""
 HUB_ANSWERS = dict(zip(HUB_ROWS, "Yes Yes true entailment cat apple 7 yes yes 12".split(), strict=False))
 HUB_ANSWERS |= {"docvqa": "1 May", "tiny-lvlm": "two"}
+HUB_PARTS = {"mme": "count", "pope": "random", "pathvqa": "closed", "chartqa": "human", "tiny-lvlm": "Visual_Reasoning"}
 
 
 def hub_layout(folder: Path, name: str) -> Path:
@@ -119,6 +120,7 @@ def test_datasets_laid_out_as_on_the_hub_are_read_by_the_path_that_reads_the_hub
         (folder / "README.md").write_text(card + "---\n")
     for place in (f"{name}=hf:{folder}", f"{name}={folder}"):
         (item,) = read(place)
+        assert item.part == HUB_PARTS.get(name, "")
         assert item.answers[0] == HUB_ANSWERS[name] and load_image(item.image).getpixel((3, 3)) == RED
 
 

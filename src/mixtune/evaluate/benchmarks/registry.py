@@ -5,6 +5,7 @@ Functions take the table to look in, so that a room further down can hand over o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,22 +36,23 @@ class Wanted:
 
 
 def row_of(name: str, table: Mapping[str, Benchmark] = BENCHMARKS) -> Benchmark | None:
-    """The row of that name, or the drawn one of the longest name that begins it ("pocket/conflict" of
-    "pocket/conflict-0.5/validation"); None if there is none.
+    """The row of that name, or the drawn one of the longest name that goes on with a number or a slash
+    ("pocket/conflict" of "pocket/conflict-0.5/validation"); None if there is none.
     """
-    begun = [row for row in table.values() if row.drawn and name.startswith((f"{row.name}/", f"{row.name}-"))]
-    return table[name] if name in table else max(begun, key=lambda row: len(row.name), default=None)
+    drawn = [row for row in table.values() if row.drawn and re.match(rf"{re.escape(row.name)}(-\d|/)", name)]
+    return table[name] if name in table else max(drawn, key=lambda row: len(row.name), default=None)
 
 
 def wanted(text: str, table: Mapping[str, Benchmark] = BENCHMARKS, images: Path | None = None) -> Wanted | None:
     """What an entry of `--benchmark` names; None if it is no benchmark's name but a file of samples.
 
-    `images` is a folder in which the benchmark's pictures are looked for too.
-    Raises ValueError with near names for NAME=... of an unknown name, for a bare name that is no file either, and for
-    the place of a benchmark that is drawn.
+    A file that lies there goes before what a drawn benchmark is told. `images` is a folder in which the benchmark's
+    pictures are looked for too. Raises ValueError with near names for NAME=... of an unknown name, for a bare name that
+    is no file either, and for the place of a benchmark that is drawn.
     """
     name, equals, location = text.partition("=")
-    if row := row_of(name, table):
+    row = row_of(name, table)
+    if row and (name in table or not Path(expand_path(text)).is_file()):
         if row.drawn and equals:
             raise ValueError(f"--benchmark {text}: {row.title} is drawn by mixtune and has no other place")
         if images:

@@ -71,7 +71,7 @@ def _items(row: Mapping[str, Any], origin: str, benchmark: Benchmark, pictures: 
     image = _image(row, benchmark, pictures)
     parts = [part]
     if cell := _cell(row, names.part):
-        parts = [each.strip() for each in str(cell[1]).split(",")]
+        parts = [names.part_of.get(each.strip(), each.strip()) for each in str(cell[1]).split(",")]
     elif benchmark.part_of_answers:
         parts = [benchmark.part_of_answers(answers)]
     key = _cell(row, names.id)
@@ -106,7 +106,9 @@ def _answers(row: Mapping[str, Any], benchmark: Benchmark) -> tuple[str, ...]:
     cell = _cell(row, benchmark.columns.answers)
     if cell is None:
         field = benchmark.columns.answers[0]
-        raise RowError(field, row.get(field), "has no answer; take the files of a split that has answers")
+        raise RowError(
+            field, sorted(map(str, row)), "are the row's keys; it has no answer (test splits often lack them)"
+        )
     name, value = cell
     listed = list(value) if isinstance(value, (list, tuple)) else [value]
     known = benchmark.columns.answer_of
@@ -123,7 +125,7 @@ def _image(row: Mapping[str, Any], benchmark: Benchmark, pictures: Pictures) -> 
     cell = _cell(row, benchmark.columns.image)
     if cell is None:
         field = benchmark.columns.image[0]
-        raise RowError(field, row.get(field), "names no picture")
+        raise RowError(field, sorted(map(str, row)), "are the row's keys; it names no picture")
     name, value = cell
     if isinstance(value, ImageRef):
         return value

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mixtune.data.checks import check_images
-from mixtune.data.sample import PLACEHOLDER, BadSample, DataError, Message, Sample
+from mixtune.data.sample import PLACEHOLDER, BadSample, Message, Sample
 from mixtune.evaluate.benchmarks.registry import OFFICIAL, Wanted, protocol_of, read_items
-from mixtune.evaluate.benchmarks.table import Benchmark, Item
+from mixtune.evaluate.benchmarks.table import Benchmark, DrawnReader, Item
 from mixtune.evaluate.questions import target_of
 from mixtune.evaluate.settings import TaskGroup
 
@@ -34,13 +34,12 @@ def read_benchmark(found: Wanted, protocol: str = OFFICIAL) -> tuple[list[Benchm
     """Samples of a benchmark, in the order of its files, and those that cannot be used: rows and pictures alike.
 
     The caller decides how many may be unusable. Raises ValueError (DataError) where the benchmark cannot be read at
-    all, holds nothing readable, or has no such protocol.
+    all, or has no such protocol.
     """
     protocol_of(found.benchmark, protocol)
-    samples, bad = _drawn(found, protocol) if found.benchmark.drawn else _read(found, protocol)
-    if not samples and not bad:
-        raise DataError(f"--benchmark {found.name}: holds no sample")
-    return samples, bad
+    if found.benchmark.drawn is not None:
+        return _drawn(found, found.benchmark.drawn, protocol), []
+    return _read(found, protocol)
 
 
 def _read(found: Wanted, protocol: str) -> tuple[list[BenchmarkSample], list[BadSample]]:
@@ -82,10 +81,9 @@ def _sample(item: Item, found: Wanted, protocol: str) -> BenchmarkSample:
     )
 
 
-def _drawn(found: Wanted, protocol: str) -> tuple[list[BenchmarkSample], list[BadSample]]:
-    assert found.benchmark.drawn is not None
-    drawn = found.benchmark.drawn(found.name.removeprefix(found.benchmark.name))
-    samples = [
+def _drawn(found: Wanted, draw: DrawnReader, protocol: str) -> list[BenchmarkSample]:
+    drawn = draw(found.name.removeprefix(found.benchmark.name))
+    return [
         BenchmarkSample(
             **{each.name: getattr(sample, each.name) for each in dataclasses.fields(Sample)},
             row=found.benchmark,
@@ -97,7 +95,6 @@ def _drawn(found: Wanted, protocol: str) -> tuple[list[BenchmarkSample], list[Ba
         )
         for sample in drawn.samples
     ]
-    return samples, []
 
 
 def groups_of(samples: Sequence[Sample]) -> dict[str, TaskGroup]:

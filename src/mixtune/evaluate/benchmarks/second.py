@@ -50,6 +50,7 @@ CHARTQA = Benchmark(
         answers=("label", "answer"),
         image=("image", "imgname", "image_path"),
         part=("type", "split"),
+        part_of={"human_test": "human", "augmented_test": "augmented"},
         cluster=("imgname", "image_path"),
     ),
     files=("test_human.json", "test_augmented.json"),

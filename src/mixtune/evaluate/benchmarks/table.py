@@ -51,7 +51,7 @@ class Columns:
     """Names that a field goes by in JSON, TSV and parquet files; the first one that a row has counts.
 
     `image_name` makes a file name of the image's entry ("{}.jpg" of an id). `answer_of` maps what the files say (lower
-    case) to the benchmark's answers; others are taken as they are.
+    case) to the benchmark's answers, `part_of` to its parts; others are taken as they are.
     """
 
     id: tuple[str, ...] = ("question_id", "questionId", "index", "id")
@@ -62,6 +62,7 @@ class Columns:
     cluster: tuple[str, ...] = ()
     image_name: str = "{}"
     answer_of: Mapping[str, str] = field(default_factory=dict)
+    part_of: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
