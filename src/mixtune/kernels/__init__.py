@@ -55,7 +55,6 @@ __all__ = [
 # Most bank rows for which work on the whole bank is the faster way: `python -m benchmarks paths`, docs/kernels.md.
 MAX_PAIRED_ROWS, MAX_MASKED_ROWS = 48, 256
 Bank = Any  # Tensor, or Lowered
-CORED = (Paired, Masked)  # paths that take the core as one tensor, which linears can share
 
 
 def choose_path(
@@ -118,7 +117,7 @@ def mixture_linear(
         if routed is None:
             return Plain.apply(*tensors, Plan(**plan))
         path = _path(routed, num_rows, block, stackable=can_stack(base_BTO, x_BTD, block))
-        if path in CORED:
+        if _takes_core(path):
             matrix = routed.core
             if matrix is None:
                 matrix = written_core(routed, num_rows, block, core_dtype(routed.gates, base_BTO))
@@ -130,9 +129,9 @@ def mixture_linear(
         return path.apply(*tensors, gates, RowsPlan(**plan, rows_a=rows_a, rows_b=rows_b))
 
 
-def takes_core(num_rows: int, r: int, block: int) -> bool:
-    """Whether linears that read r of the bank's factors or experts for each instance take a core written out."""
-    return choose_path(num_rows, r * block, tokens=False) in CORED
+def takes_core(num_rows: int, chosen_rows: int, *, tokens: bool) -> bool:
+    """Whether linears with such decisions take the core written out; see `choose_path`."""
+    return _takes_core(choose_path(num_rows, chosen_rows, tokens=tokens))
 
 
 def with_core(routed: RouterOutput, num_rows: int, block: int, dtype: torch.dtype) -> RouterOutput:
@@ -140,9 +139,14 @@ def with_core(routed: RouterOutput, num_rows: int, block: int, dtype: torch.dtyp
 
     dtype: what it is written in; one narrower than the gates' holds gates of 0 and 1 as they are.
     """
-    if routed.core is not None or _path(routed, num_rows, block) not in CORED:
+    if routed.core is not None or not _takes_core(_path(routed, num_rows, block)):
         return routed
     return routed._replace(core=written_core(routed, num_rows, block, dtype))
+
+
+def _takes_core(path: type) -> bool:
+    """Whether the path takes the core as one tensor, which linears can share."""
+    return path is Paired or path is Masked  # not `in`, which breaks a compiled graph
 
 
 def _path(routed: RouterOutput, num_rows: int, block: int, *, stackable: bool = False) -> Any:
