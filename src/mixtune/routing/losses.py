@@ -7,6 +7,8 @@ B or for B, T.
 import torch
 from torch import Tensor
 
+from mixtune.routing.routers import full_precision
+
 
 def balance_loss(probs_NE: Tensor, indices_NK: Tensor, mask_N: Tensor | None, num_experts: int) -> Tensor:
     """E · Σ_j c_j p_j, a scalar: 1 for a router that spreads evenly, up to E for one that sends all to one expert.
@@ -26,7 +28,8 @@ def balance_loss(probs_NE: Tensor, indices_NK: Tensor, mask_N: Tensor | None, nu
         weight_P = counted_P / counted_P.sum().clamp_min(1)
     share_E = probs_PE.new_zeros(num_experts)  # times K
     share_E.index_add_(0, slots_PK.flatten(), weight_P[:, None].expand(slots_PK.shape).flatten())
-    return num_experts / slots_PK.shape[1] * torch.dot(share_E, weight_P @ probs_PE)
+    with full_precision(probs_PE):
+        return num_experts / slots_PK.shape[1] * torch.dot(share_E, weight_P @ probs_PE)
 
 
 def sample_usage(
