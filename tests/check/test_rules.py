@@ -8,12 +8,13 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from mixtune import get_peft_model
+from mixtune.adapters import routes
 from mixtune.adapters.hooks import ModelHooks
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.check import CHECKS, Example, check_rules
 from mixtune.check.rules import run_check
 from mixtune.check.subject import Subject
-from mixtune.routing import routers
+from mixtune.routing import together
 from mixtune.routing.cache import RoutedCache
 from mixtune.routing.prompts import BatchFacts, GenerationPrompt
 from mixtune.routing.scope import RoutingScope, ScopeHolder
@@ -128,8 +129,12 @@ def routes_anew_while_decoding(monkeypatch):
 
 
 def routers_without_gradient(monkeypatch):
-    gate = routers.gate
-    monkeypatch.setattr(routers, "gate", lambda name, score: gate(name, score).detach())
+    decide = routes.conditional_routes
+
+    def without(*given):
+        return [each._replace(gates=each.gates.detach(), core=each.core.detach()) for each in decide(*given)]
+
+    monkeypatch.setattr(routes, "conditional_routes", without)
 
 
 def cache_not_reordered(monkeypatch):
@@ -213,15 +218,15 @@ def test_a_planted_fault_breaks_its_rule(plant, rules, check, examples, monkeypa
 
 def test_a_tie_that_rounding_decides_is_no_broken_rule(examples, monkeypatch):
     """The first example's choice at the first router comes out in another order in a batch, as if its scores tied."""
-    choose, tied = routers.top_k, []
+    choose, tied = together.top_k, []
 
-    def unsure(scores, k):
+    def unsure(scores, k):  # of all routers of an input
         chosen = choose(scores, k)
-        tied.append(scores[0].detach())  # the first router is asked first
+        tied.append(scores[0, 0].detach())  # the first router is asked first
         same = (scores - tied[0]).abs().amax(-1) < 1e-5
-        return torch.where(same[:, None], chosen.flip(-1), chosen) if len(scores) > 1 else chosen
+        return torch.where(same[..., None], chosen.flip(-1), chosen) if scores.shape[1] > 1 else chosen
 
-    monkeypatch.setattr(routers, "top_k", unsure)
+    monkeypatch.setattr(together, "top_k", unsure)
     subject = Subject(adapted("mixlora"), examples, 1e-5, 0)
     subject.look(subject.batch([examples[0].whole()], "right"))
     before = {name: value.clone() for name, value in subject.parameters.items()}

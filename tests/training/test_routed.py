@@ -6,13 +6,14 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from mixtune.adapters import auxiliary_loss, router_parameters
-from mixtune.training.callbacks import RouterError
+from mixtune.adapters.hooks import ModelHooks
+from mixtune.training.callbacks import CastWindow, RouterError
 from mixtune.training.routed import RoutedTrainer, TaskCollator, tasks_of
 from mixtune.training.routing_log import ROUTING_FILE
-from routed import adapted, batch, config, randomise, sample
+from routed import adapted, batch, config, in_bfloat16, randomise, sample
 from steps import AUX, SPLITS, Gradients, assert_same, first_gradients
 from tiny import tiny_llava
 from tolerances import TOL
@@ -149,6 +150,41 @@ def test_recomputed_activations_give_the_same_gradients(tmp_path, reentrant):
     trainer = make(tmp_path, model, micro=2, steps=2, **options)
     assert bool(trainer.watch.pending) is not reentrant
     assert_same(first_gradients(trainer), plain)
+
+
+class Written(TrainerCallback):
+    """Counts copies of banks in each optimizer step, and writes the banks past torch's count of changes after it."""
+
+    def __init__(self, model):
+        self.hooks, self.counts = ModelHooks.find(model), []
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        self.casts = self.hooks.holder.casts
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        assert self.hooks.holder.casts is None
+        self.counts.append(self.casts.count if self.casts else 0)
+        for name, parameter in model.named_parameters():
+            if ".mixture_" in name:
+                parameter.data.mul_(1.25)
+
+
+def test_micro_batches_share_the_copies_of_banks(tmp_path):
+    """One copy a layer in each optimizer step of four micro-batches, to the same bits as a copy in each of them."""
+    results = []
+    for moves in (False, True):
+        model = in_bfloat16(adapted("mixlora"))
+        trainer = make(tmp_path, model, micro=1, steps=4, max_steps=2, data=[in_low(each) for each in samples()])
+        next(c for c in trainer.callback_handler.callbacks if isinstance(c, CastWindow)).moves = moves
+        trainer.add_callback(written := Written(model))
+        trainer.train()
+        assert written.counts == [0 if moves else len(written.hooks.layers)] * 2
+        results.append([p.detach().clone() for n, p in model.named_parameters() if ".mixture_" in n])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+def in_low(each):
+    return {**each, "pixels": each["pixels"].bfloat16()}
 
 
 def test_a_task_column_survives_the_removal_of_columns(tmp_path):

@@ -116,17 +116,28 @@ class ModelHooks:
         prompt = self.generation
         if prompt is not None and not continues and not prompt.begins(inputs.get("input_ids")):
             prompt = None  # somebody else's forward, run while `generate` is running
+        learning = model.training and torch.is_grad_enabled()
+        may_cast = learning and not self._gathered_later()
         self.holder.scope = RoutingScope(
             facts=BatchFacts.of(inputs, given, prompt),
             cache=cache,
             continues=continues,
             training=model.training,
-            learning=model.training and torch.is_grad_enabled(),
+            learning=learning,
+            may_cast=may_cast,
+            casts=self.holder.casts if may_cast else None,
             recording=bool(self.recorders),
             auxiliary=AuxiliaryLoss(),  # a default made by a class of ours would break a compiled graph
             seed=self._seed(),
         )
         return args, kwargs
+
+    def _gathered_later(self) -> bool:
+        """Whether parameters lie in shards (FSDP) before the forward: whole copies of them are not to be kept then."""
+        if torch.compiler.is_compiling() or not self.layers:
+            return True
+        last = self.layers[-1]
+        return any(type(bank) is not nn.Parameter for adapter in last.mixture_plan for bank in last.banks(adapter))
 
     def take_auxiliary(self) -> Tensor | None:
         """Hand over the auxiliary loss of the forward just done, once."""

@@ -89,6 +89,10 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
         """The parameters called `name` (one of `adapter_layer_names`) of `adapter`."""
         return getattr(self, name)[adapter]
 
+    def banks(self, adapter: str) -> tuple[Tensor, Tensor]:
+        """The weights of A and of B of `adapter`."""
+        return self.part("mixture_A", adapter).weight, self.part("mixture_B", adapter).weight
+
     def together(self, plan: LayerPlan) -> list[MixtureLinear]:
         """The layers of `plan.beside` whose routers can decide with this one's now, this one first.
 
@@ -130,17 +134,13 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
     def _adapt(self, y: Tensor, x: Tensor, plan: LayerPlan) -> Tensor:
         adapter, flat = plan.adapter, x.dim() == 2
         x_BTD, y_BTO = (x[None], y[None]) if flat else (x, y)
+        scope, banks = self.holder.scope, self.banks(adapter)
         routed = route(self, plan, x_BTD) if plan.mixed else None
-        y_BTO = mixture_linear(
-            y_BTO,
-            self.mixture_dropout[adapter](x_BTD),
-            self.part("mixture_A", adapter).weight,
-            self.part("mixture_B", adapter).weight,
-            routed,
-            scale=plan.scale,
-            block=plan.block,
-        )
-        y_BTO = settle(plan, self.holder.scope, y_BTO) if plan.mixed else y_BTO
+        if scope is not None and scope.casts is not None:
+            banks = scope.casts.lowered(plan.own_key, banks, y.dtype)
+        dropped_BTD = self.mixture_dropout[adapter](x_BTD)
+        y_BTO = mixture_linear(y_BTO, dropped_BTD, *banks, routed, scale=plan.scale, block=plan.block)
+        y_BTO = settle(plan, scope, y_BTO) if plan.mixed else y_BTO
         return y_BTO[0] if flat else y_BTO
 
     def _is_decoding(self, x: Tensor) -> bool:

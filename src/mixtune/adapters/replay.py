@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from mixtune.kernels import Casts
 from mixtune.routing.scope import RoutingScope, ScopeHolder
 
 NAME = "_gradient_checkpointing_func"
@@ -27,6 +28,8 @@ class ReplayingCheckpoint:
         scope = self.holder.scope
         if scope is None:
             return self.checkpoint(function, *args, **kwargs)
+        if scope.may_cast and scope.casts is None:
+            scope.casts = Casts()  # what is run again computes with the same parameters
         return self.checkpoint(_Replayed(function, self.holder, scope), *args, **kwargs)
 
 

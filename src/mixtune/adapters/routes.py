@@ -144,18 +144,22 @@ def _together(
         layers, kept = [owner], [chosen]
     banks = [each.part("mixture_A", plan.adapter).weight for each in layers]
     weights = [_weights(each, plan.adapter) for each in layers]
-    core_dtype = None
-    if scope.owners(x_BTD) is None and not is_decoding(x_BTD) and takes_core(plan.rows, plan.config.r, plan.block):
-        core_dtype = plan.core_dtype(x_BTD)
-    own, *others = found = conditional_routes(
-        _read(layers, plan, x_BTD, scope), banks, weights, plan.options, kept, core_dtype
-    )
+    read, core_dtype = _read(layers, plan, x_BTD, scope), _core_dtype(plan, x_BTD, scope, plan.config.r)
+    own, *others = found = conditional_routes(read, banks, weights, plan.options, kept, core_dtype)
     if others:
         scope.chosen[plan.key] = [(each.indices_a, each.indices_b) for each in found]
         for layer, each in zip(layers, found, strict=True):
             scope.ahead[layer.mixture_plan[plan.adapter].key] = (x_BTD, each)
         own = scope.ahead.pop(plan.key)[1]
     return own
+
+
+def _core_dtype(plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope, chosen_rows: int) -> torch.dtype | None:
+    """What a router writes the core in; None where the linears will take none, or another than the router's."""
+    packed = plan.instance and scope.owners(x_BTD) is not None
+    if packed or is_decoding(x_BTD) or not takes_core(plan.rows, chosen_rows, tokens=not plan.instance):
+        return None
+    return plan.core_dtype(x_BTD)
 
 
 def _weights(owner: MixtureLinear, adapter: str) -> ConditionalWeights:
@@ -175,7 +179,8 @@ def _linear(
     dense = config.dense == "always" or (config.dense == "inference" and not owner.training)
     options = TokenOptions(top_k=config.top_k, gate=config.gate, dense=dense)
     seen = _read([owner], plan, x_BTD, scope) if plan.instance else x_BTD
-    return token_route(seen, router.weight, router.bias, options, chosen)
+    core_dtype = None if plan.instance else _core_dtype(plan, x_BTD, scope, config.top_k * plan.block)
+    return token_route(seen, router.weight, router.bias, options, chosen, core_dtype)
 
 
 def _random(plan: LayerPlan, x_BTD: Tensor, scope: RoutingScope, before: Kept | None) -> RouterOutput:

@@ -139,8 +139,8 @@ class JobMaker:
             words += [word for name in run.benchmarks for word in ("--benchmark", name + suffix)]
             words += ["--adapter", str(run.folder)] if run.trains else []
             words += ["--task", run.task] if run.task else []
-            words += ["--way", self.judge.way, *(["--per-task", str(self.judge.per_task)] if self.judge.per_task else [])]
-            found[folder] = (*words, "--out", str(run.folder / folder))
+            words += ["--per-task", str(self.judge.per_task)] if self.judge.per_task else []
+            found[folder] = (*words, "--way", self.judge.way, "--out", str(run.folder / folder))
         return found if run.blind else {EVALUATION: found[EVALUATION]}
 
 

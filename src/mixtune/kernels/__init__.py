@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixtune.kernels.casts import Casts, Lowered
 from mixtune.kernels.decoding import (
     IDENTITY,
     Core,
@@ -36,7 +37,9 @@ from mixtune.routing.routers import RouterOutput, full_precision
 
 __all__ = [
     "IDENTITY",
+    "Casts",
     "Core",
+    "Lowered",
     "choose_path",
     "decoding_core",
     "is_decoding",
@@ -51,7 +54,7 @@ __all__ = [
 
 # Most bank rows for which work on the whole bank is the faster way: `python -m benchmarks paths`, docs/kernels.md.
 MAX_PAIRED_ROWS, MAX_MASKED_ROWS = 48, 256
-CORED = (Paired, Masked)  # paths that take the core as one tensor, which linears can share
+Bank = Any  # Tensor, or Lowered
 
 
 def choose_path(
@@ -80,8 +83,8 @@ def choose_path(
 def mixture_linear(
     base_BTO: Tensor,
     x_BTD: Tensor,
-    bank_a_JD: Tensor,
-    bank_b_OJ: Tensor,
+    bank_a_JD: Bank,
+    bank_b_OJ: Bank,
     routed: RouterOutput | None,
     *,
     scale: float,
@@ -92,28 +95,32 @@ def mixture_linear(
     base: [B, T, O], the frozen linear's fresh result. It is given away: where autograd allows it, y is written over it.
     x: [B, T, D]. bank_a: [E·block, D], bank_b: [O, E·block] (nn.Linear layouts); block is 1 for factors, the rank for
     experts. routed, the core M: indices and gates [B, K] or [B, T, K]; slot k sends the rows of indices_a[k] to the
-    columns of indices_b[k], times gates[k]. None is the identity core, plain LoRA over all rows.
+    columns of indices_b[k], times gates[k]. None is the identity core, plain LoRA over all rows. Banks may come with
+    their values in base's dtype (`Casts.lowered`), both or none; otherwise they are cast here.
 
     Computed in base's dtype (the core in the gates' where that is wider), under autocast too; gradients of x, banks and
     gates come back in their own dtypes, and once only (no second derivatives).
     Raises ValueError if shapes do not fit.
     """
-    _check_shapes(base_BTO, x_BTD, bank_a_JD, bank_b_OJ, block)
-    tensors = (base_BTO, x_BTD, bank_a_JD, bank_b_OJ)
+    banks, low = (bank_a_JD, bank_b_OJ), None
+    if isinstance(bank_a_JD, Lowered):
+        banks, low = (bank_a_JD.bank, bank_b_OJ.bank), (bank_a_JD.low, bank_b_OJ.low)
+    _check_shapes(base_BTO, x_BTD, *banks, block)
+    tensors, num_rows = (base_BTO, x_BTD, *banks), len(banks[0])
     with full_precision(base_BTO):
         if is_decoding(x_BTD):
-            dtype, banks = wide_dtype(base_BTO, bank_a_JD), (bank_a_JD, bank_b_OJ)
+            dtype = wide_dtype(base_BTO, banks[0])
             core = IDENTITY if routed is None else decoding_core(routed, dtype, banks, block)
             return one_token(*tensors, core, scale=scale)
         in_place = not torch.compiler.is_compiling() and is_fresh(base_BTO)
+        plan: dict[str, Any] = {"scale": scale, "in_place": in_place, "low": low}
         if routed is None:
-            return Plain.apply(*tensors, Plan(scale=scale, in_place=in_place))
-        path = _path(routed, len(bank_a_JD), block, stackable=can_stack(base_BTO, x_BTD, block))
-        plan: dict[str, Any] = {"scale": scale, "in_place": in_place}
-        if path in CORED:
+            return Plain.apply(*tensors, Plan(**plan))
+        path = _path(routed, num_rows, block, stackable=can_stack(base_BTO, x_BTD, block))
+        if _takes_core(path):
             matrix = routed.core
             if matrix is None:
-                matrix = written_core(routed, len(bank_a_JD), block, core_dtype(routed.gates, base_BTO))
+                matrix = written_core(routed, num_rows, block, core_dtype(routed.gates, base_BTO))
             return path.apply(*tensors, matrix, Plan(**plan))
         if routed.indices_a.dim() == 3 and routed.indices_a is routed.indices_b:
             experts = routed.indices_a.flatten(0, 1)
@@ -122,9 +129,9 @@ def mixture_linear(
         return path.apply(*tensors, gates, RowsPlan(**plan, rows_a=rows_a, rows_b=rows_b))
 
 
-def takes_core(num_rows: int, r: int, block: int) -> bool:
-    """Whether linears that read r of the bank's factors or experts for each instance take a core written out."""
-    return choose_path(num_rows, r * block, tokens=False) in CORED
+def takes_core(num_rows: int, chosen_rows: int, *, tokens: bool) -> bool:
+    """Whether linears with such decisions take the core written out; see `choose_path`."""
+    return _takes_core(choose_path(num_rows, chosen_rows, tokens=tokens))
 
 
 def with_core(routed: RouterOutput, num_rows: int, block: int, dtype: torch.dtype) -> RouterOutput:
@@ -132,9 +139,14 @@ def with_core(routed: RouterOutput, num_rows: int, block: int, dtype: torch.dtyp
 
     dtype: what it is written in; one narrower than the gates' holds gates of 0 and 1 as they are.
     """
-    if routed.core is not None or _path(routed, num_rows, block) not in CORED:
+    if routed.core is not None or not _takes_core(_path(routed, num_rows, block)):
         return routed
     return routed._replace(core=written_core(routed, num_rows, block, dtype))
+
+
+def _takes_core(path: type) -> bool:
+    """Whether the path takes the core as one tensor, which linears can share."""
+    return path is Paired or path is Masked  # not `in`, which breaks a compiled graph
 
 
 def _path(routed: RouterOutput, num_rows: int, block: int, *, stackable: bool = False) -> Any:

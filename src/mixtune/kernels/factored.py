@@ -31,10 +31,17 @@ Context = Any  # torch's autograd context: attributes are added to it
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a path needs beside its differentiable tensors; in_place: base may be written over."""
+    """What a path needs beside its differentiable tensors; in_place: base may be written over; low: both banks in
+    base's dtype, if they are at hand.
+    """
 
     scale: float
     in_place: bool
+    low: tuple[Tensor, Tensor] | None = None
+
+    def lowered(self, bank_a: Tensor, bank_b: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Both banks in `dtype`, base's."""
+        return self.low if self.low is not None else (bank_a.to(dtype), bank_b.to(dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +137,7 @@ class Plain(Function):
     def forward(ctx: Context, base: Tensor, x: Tensor, bank_a: Tensor, bank_b: Tensor, plan: Plan) -> Tensor:
         """Compute y = base + scale · x Aᵀ Bᵀ."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype)
-        x, a_JD, b_OJ = x.to(base.dtype), bank_a.to(base.dtype), bank_b.to(base.dtype)
+        x, (a_JD, b_OJ) = x.to(base.dtype), plan.lowered(bank_a, bank_b, base.dtype)
         w_NJ = torch.mm(flat(x), a_JD.t())
         ctx.save_for_backward(x, w_NJ, a_JD, b_OJ)
         return add_up(ctx, base, w_NJ, b_OJ, plan)
@@ -155,7 +162,7 @@ class Paired(Function):
     ) -> Tensor:
         """Compute y from the cores of the instances, [B, J, J] as `written_core` makes them."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, core_BJJ.dtype)
-        x, a_JD, b_OJ = x.to(base.dtype), bank_a.to(base.dtype), bank_b.to(base.dtype)
+        x, (a_JD, b_OJ) = x.to(base.dtype), plan.lowered(bank_a, bank_b, base.dtype)
         z_BTJ = torch.mm(flat(x), a_JD.t()).view(*x.shape[:2], len(a_JD))
         core_BJJ = core_BJJ.to(core_dtype(core_BJJ, z_BTJ))
         w_NJ = flat(torch.bmm(z_BTJ.to(core_BJJ.dtype), core_BJJ).to(base.dtype))

@@ -24,7 +24,7 @@ class Grouped(Function):
     ) -> Tensor:
         """Compute y from gates [B, T, K]."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, gates.dtype)
-        x, a_JD, b_OJ = x.to(base.dtype), bank_a.to(base.dtype), bank_b.to(base.dtype)
+        x, (a_JD, b_OJ) = x.to(base.dtype), plan.lowered(bank_a, bank_b, base.dtype)
         order_P, token_P, ctx.groups = sort_by_expert(plan.experts, a_JD.shape[0] // plan.block, plan.block)
         scaled_P1 = (flat(gates).to(core_dtype(gates, x)) * plan.scale).flatten()[order_P, None]
         y = base if plan.in_place else base.clone(memory_format=torch.contiguous_format)
@@ -106,8 +106,8 @@ class Stacked(Function):
         """Compute y from gates [B, T, K]."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, gates.dtype)
         x, block = x.to(base.dtype), plan.block
-        a_ERD = bank_a.to(base.dtype).view(-1, block, x.shape[-1])
-        b_ERO = bank_b.to(base.dtype).t().unflatten(0, (-1, block))
+        a_JD, b_OJ = plan.lowered(bank_a, bank_b, base.dtype)
+        a_ERD, b_ERO = a_JD.view(-1, block, x.shape[-1]), b_OJ.t().unflatten(0, (-1, block))
         order_P = plan.experts.flatten().argsort(stable=True)
         token_P, ends_E = order_P // plan.experts.shape[1], group_ends(plan.experts.flatten()[order_P], len(a_ERD))
         scaled_P1 = (flat(gates).to(core_dtype(gates, x)) * plan.scale).flatten()[order_P, None]

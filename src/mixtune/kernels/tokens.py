@@ -21,7 +21,7 @@ class Masked(Function):
     ) -> Tensor:
         """Compute y from the diagonals of the tokens' cores, [B, T, E] as `written_core` makes them."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, core_BTE.dtype)
-        x, a_JD, b_OJ = x.to(base.dtype), bank_a.to(base.dtype), bank_b.to(base.dtype)
+        x, (a_JD, b_OJ) = x.to(base.dtype), plan.lowered(bank_a, bank_b, base.dtype)
         z_NJ, experts = torch.mm(flat(x), a_JD.t()), core_BTE.shape[-1]
         z_NER = z_NJ.unflatten(1, (experts, len(a_JD) // experts))
         core_NE1 = flat(core_BTE).to(core_dtype(core_BTE, z_NJ))[..., None]
@@ -56,7 +56,7 @@ class Crossed(Function):
     ) -> Tensor:
         """Compute y from gates [B, T, C], one for each chosen row."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, gates.dtype)
-        x, a_JD, b_OJ = x.to(base.dtype), bank_a.to(base.dtype), bank_b.to(base.dtype)
+        x, (a_JD, b_OJ) = x.to(base.dtype), plan.lowered(bank_a, bank_b, base.dtype)
         rows_a_NC, rows_b_NC = flat(plan.rows_a), flat(plan.rows_b)
         z_NJ = torch.mm(flat(x), a_JD.t())
         z_NC, gates_NC = z_NJ.gather(1, rows_a_NC), flat(gates).to(core_dtype(gates, z_NJ))

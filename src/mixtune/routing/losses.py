@@ -1,10 +1,13 @@
 """How evenly a router uses what it has: the auxiliary loss that trains it to, and two numbers that say whether it does.
 
-Shape suffixes: B instances, T tokens, S samples, E factors or experts, K chosen slots. N stands for B or for B, T.
+Shape suffixes: B instances, T tokens, P positions of all, S samples, E factors or experts, K chosen slots. N stands for
+B or for B, T.
 """
 
 import torch
 from torch import Tensor
+
+from mixtune.routing.routers import full_precision
 
 
 def balance_loss(probs_NE: Tensor, indices_NK: Tensor, mask_N: Tensor | None, num_experts: int) -> Tensor:
@@ -17,9 +20,16 @@ def balance_loss(probs_NE: Tensor, indices_NK: Tensor, mask_N: Tensor | None, nu
     """
     if probs_NE.shape[-1] != num_experts:
         raise ValueError(f"num_experts: {num_experts}, but the router gives {probs_NE.shape[-1]} probabilities")
-    together_N = torch.zeros(probs_NE.shape[:-1], dtype=torch.long, device=probs_NE.device)
-    share_1E, mean_1E = sample_usage(probs_NE, indices_NK, mask_N, together_N, 1)
-    return num_experts * (share_1E * mean_1E).sum()
+    probs_PE, slots_PK = probs_NE.flatten(0, -2), indices_NK.flatten(0, -2)
+    if mask_N is None:
+        weight_P = probs_PE.new_full((len(probs_PE),), 1.0 / max(len(probs_PE), 1))
+    else:
+        counted_P = mask_N.flatten().to(probs_PE.dtype)
+        weight_P = counted_P / counted_P.sum().clamp_min(1)
+    share_E = probs_PE.new_zeros(num_experts)  # times K
+    share_E.index_add_(0, slots_PK.flatten(), weight_P[:, None].expand(slots_PK.shape).flatten())
+    with full_precision(probs_PE):
+        return num_experts / slots_PK.shape[1] * torch.dot(share_E, weight_P @ probs_PE)
 
 
 def sample_usage(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mixtune.routing.cores import ConditionalOptions, ConditionalWeights, conditional_term
 from mixtune.routing.gates import HARD_GATES, check_gate, gate
+from mixtune.routing.hard import HardChoice
 
 
 class RouterOutput(NamedTuple):
@@ -152,12 +153,14 @@ def token_route(
     bias_E: Tensor | None,
     options: TokenOptions,
     kept: tuple[Tensor, Tensor] | None = None,
+    core_dtype: torch.dtype | None = None,
 ) -> RouterOutput:
     """Choose experts for each token (or, for x of shape [B, D], for each instance): p = softmax(W x + bias).
 
     The top_k most probable, best first, equal ones by lower number, multiplied by `options.gate` of their p; or, if
     dense, all E in order, multiplied by p. `kept` replaces the choosing as in `conditional_route`, and x is read
     detached under the same rule as h there. Logits and softmax are computed in the weight's dtype (keep it float32).
+    A hard gate with a `core_dtype` has its core written out too: the diagonal, [..., E].
     Result: indices and gates [..., K], probs [..., E]; indices_a is indices_b. Raises ValueError if top_k > E.
     LLaVA-MoLE (arXiv 2401.16160, METHODS §2) with its defaults there; M1 and M2 are `dense` and gate "none".
     """
@@ -172,8 +175,13 @@ def token_route(
             every_NE = torch.arange(num_experts, device=x_BTD.device).expand(probs_NE.shape)
             return RouterOutput(every_NE, every_NE, probs_NE, probs_NE)
         indices_NK = kept[0] if kept is not None else top_k(logits_NE, options.top_k)
-        gates_NK = gate(options.gate, probs_NE.gather(-1, indices_NK))
-    return RouterOutput(indices_NK, indices_NK, gates_NK, probs_NE)
+        core_NE = None
+        if options.gate in HARD_GATES and not torch.compiler.is_compiling():
+            read_NE = probs_NE if options.gate == "straight-through" else probs_NE.detach()
+            gates_NK, core_NE = HardChoice.apply(read_NE, indices_NK, core_dtype)
+        else:
+            gates_NK = gate(options.gate, probs_NE.gather(-1, indices_NK))
+    return RouterOutput(indices_NK, indices_NK, gates_NK, probs_NE, core=core_NE)
 
 
 def random_route(
@@ -207,13 +215,13 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 
 
 def _token_scores(x_BTD: Tensor, weight_ED: Tensor, bias_E: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Logits and probabilities, [..., E]. Computed as [E, N], since there are few experts and many tokens: the product
-    and the softmax then run along the tokens.
+    """Logits and probabilities, [..., E]. They lie in memory as [E, N], since there are few experts and many tokens:
+    the product and the softmax then run along the tokens.
     """
     x_DN = x_BTD.flatten(0, -2).t()
     logits_EN = torch.mm(weight_ED, x_DN) if bias_E is None else torch.addmm(bias_E[:, None], weight_ED, x_DN)
-    probs_EN, shape = logits_EN.softmax(0), (*x_BTD.shape[:-1], weight_ED.shape[0])
-    return logits_EN.t().contiguous().view(shape), probs_EN.t().contiguous().view(shape)
+    logits, probs = (each.unflatten(1, x_BTD.shape[:-1]).movedim(0, -1) for each in (logits_EN, logits_EN.softmax(0)))
+    return logits, probs
 
 
 def _pair_gate(name: str, score_a_BK: Tensor, score_b_BK: Tensor) -> Tensor:

@@ -22,12 +22,17 @@ from mixtune.routing.routers import RouterOutput, mean_weights, pool_prompt, poo
 
 
 class ScopeHolder:
-    """Where the layers of one model find the scope of the forward that is running; None between forwards."""
+    """Where the layers of one model find the scope of the forward that is running; None between forwards.
 
-    __slots__ = ("scope",)
+    casts: copies of banks (`mixtune.kernels.Casts`) for all forwards of an optimizer step, while somebody who knows
+    that the parameters stay as they are has opened that.
+    """
+
+    __slots__ = ("casts", "scope")
 
     def __init__(self) -> None:
         self.scope: RoutingScope | None = None
+        self.casts: Any = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -38,10 +43,11 @@ class RoutingScope:
     before. learning: whether it is a training forward with gradient. made: the selection of each router, made once in
     this forward, for recomputation to reuse; keep: those that the KV cache takes on. recorded: the same with
     probabilities, only if `recording`. auxiliary: what the routers add to the loss. replaying: whether activation
-    checkpointing runs the forward again. chosen: of each router that decided for others too, the indices of all. live:
-    what the layers running now share (linears of one group), owed: losses of recomputed routers, and ahead: decisions
-    that linears yet to be called will find, with the input they are for; each recomputation has its own of these three,
-    since their tensors belong to another graph.
+    checkpointing runs the forward again. casts: copies of banks for this forward and what runs it again, if any are
+    worth keeping; may_cast: whether they may be kept. chosen: of each router that decided for others too, the indices
+    of all. live: what the layers running now share (linears of one group), owed: losses of recomputed routers, and
+    ahead: decisions that linears yet to be called will find, with the input they are for; each recomputation has its
+    own of these three, since their tensors belong to another graph.
     """
 
     facts: BatchFacts
@@ -56,6 +62,8 @@ class RoutingScope:
     recorded: dict[Key, RouterOutput] = field(default_factory=dict)
     auxiliary: AuxiliaryLoss = field(default_factory=AuxiliaryLoss)
     replaying: bool = False
+    casts: Any = None
+    may_cast: bool = False
     live: dict[Key, RouterOutput] = field(default_factory=dict)
     owed: dict[Key, Tensor] = field(default_factory=dict)
     ahead: dict[Key, tuple[Tensor, RouterOutput]] = field(default_factory=dict)

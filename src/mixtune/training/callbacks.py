@@ -1,10 +1,17 @@
-"""What happens around a training step: epochs reach the task sampler, routers are checked, progress is shown."""
+"""What happens around a training step: epochs reach the task sampler, routers are checked, banks are cast once,
+progress is shown.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from transformers import ProgressCallback, TrainerCallback
+from transformers import ProgressCallback, Trainer, TrainerCallback
+
+from mixtune.adapters.hooks import ModelHooks
+from mixtune.kernels import Casts
 
 
 class RouterError(ValueError):
@@ -48,6 +55,28 @@ class Progress(ProgressCallback):
         if self.training_bar is not None and "loss" in (logs or {}):
             rate = logs.get("learning_rate", 0.0)
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.3f}, lr {rate:.1e}")
+
+
+class CastWindow(TrainerCallback):
+    """Between two optimizer steps nobody writes parameters, so its micro-batches share the banks' copies in bfloat16.
+
+    Not in a step of one micro-batch, and not where a trainer moves parameters about in between (FSDP, DeepSpeed).
+    """
+
+    def __init__(self, trainer: Trainer):
+        model: Any = trainer.model
+        self.holder = ModelHooks.find(model).holder
+        self.moves = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        """Begin without copies."""
+        self.holder.casts = Casts() if args.gradient_accumulation_steps > 1 and not self.moves else None
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        """Let go of the copies before the parameters change."""
+        self.holder.casts = None
+
+    on_step_end = on_train_end = on_pre_optimizer_step
 
 
 class RouterWatch(TrainerCallback):

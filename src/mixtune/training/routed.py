@@ -18,7 +18,7 @@ from mixtune.adapters.hooks import ModelHooks
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.routing.prompts import BatchFacts
 from mixtune.routing.scope import RoutingScope
-from mixtune.training.callbacks import RouterWatch
+from mixtune.training.callbacks import CastWindow, RouterWatch
 from mixtune.training.logits import IGNORED
 from mixtune.training.routing_log import RoutingLog
 from mixtune.training.setup import learning_routers
@@ -59,6 +59,7 @@ class RoutedTrainer(Trainer):
         self.data_collator = TaskCollator(self.data_collator, names)
         self.watch = RouterWatch({} if self._gradients_are_hidden() else learning_routers(self.model))
         self.add_callback(self.watch)
+        self.add_callback(CastWindow(self))
         self.routing = RoutingLog(names)
         self.routing.put_first(self)
 

@@ -27,7 +27,7 @@ from mixtune.config import TrainSettings
 from mixtune.routing.prompts import BatchFacts
 from mixtune.routing.scope import RoutingScope
 from mixtune.training import checkpoint as store
-from mixtune.training.callbacks import EpochCallback, LastStepLogs, Progress, RouterWatch
+from mixtune.training.callbacks import CastWindow, EpochCallback, LastStepLogs, Progress, RouterWatch
 from mixtune.training.logfile import LOG_FILE, LogWindow, append_record
 from mixtune.training.logits import count_supervised, supervised_loss
 from mixtune.training.parts import Trained, vision_tower
@@ -91,6 +91,8 @@ class MixtureTrainer(Trainer):
         self.routing = RoutingLog(data.task_names, every=settings.routing_stats_steps if hooks else 0)
         for callback in (self.routing, EpochCallback(data.sampler), LastStepLogs(), self.watch, Progress()):
             self.add_callback(callback)
+        if hooks:
+            self.add_callback(CastWindow(self))
 
     # Data and optimizer
 
