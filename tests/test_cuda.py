@@ -1,7 +1,6 @@
 """The same numbers on a GPU as on a CPU: kernels, whole adapted models, generation, steps in half precision.
 
-Skipped where there is no GPU. On a machine with one, run it alone: `pytest tests/test_cuda.py`; the tests of the
-trainer, of `check` and of the analyses use a GPU there by themselves.
+Skipped where there is no GPU. On a machine with one, run it alone: `pytest tests/test_cuda.py`.
 """
 
 import copy
