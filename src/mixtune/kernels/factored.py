@@ -101,11 +101,10 @@ def add_up(ctx: Context, base_BTO: Any, x_BTD: Tensor, w_NJ: Tensor, bank_OJ: Te
     plan, scale = ctx.plan, ctx.plan.scale
     if plan.frozen is not None:
         weight_OD, bias_O = plan.frozen
-        y_BTO = w_NJ.new_empty(*x_BTD.shape[:-1], len(weight_OD))  # and no view, into which nobody could write
-        y_NO, start = y_BTO.view(-1, len(weight_OD)), y_BTO if bias_O is None else bias_O
-        torch.addmm(
-            start.view(-1, len(weight_OD)), w_NJ, bank_OJ.t(), beta=int(bias_O is not None), alpha=scale, out=y_NO
-        )
+        y_BTO = w_NJ.new_empty(*x_BTD.shape[:-1], len(weight_OD))  # a view of something could not be written into
+        y_NO = y_BTO.view(-1, len(weight_OD))
+        beta, start = (0, y_NO) if bias_O is None else (1, bias_O)
+        torch.addmm(start, w_NJ, bank_OJ.t(), beta=beta, alpha=scale, out=y_NO)
         y_NO.addmm_(flat(x_BTD), weight_OD.t())
         return y_BTO
     if plan.in_place:
