@@ -18,7 +18,8 @@ import mixtune.kernels as kernels
 from benchmarks.harness import Case, Run
 from benchmarks.options import Settings, option
 from benchmarks.results import Target
-from mixtune.kernels.factored import Gathered, Paired
+from mixtune.kernels.factored import Paired
+from mixtune.kernels.gathered import Gathered
 from mixtune.kernels.grouped import Grouped
 from mixtune.kernels.tokens import Masked
 from mixtune.routing.routers import RouterOutput

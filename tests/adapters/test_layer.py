@@ -13,8 +13,10 @@ from torch import nn
 
 import sharded_driver
 from mixtune import get_peft_model
+from mixtune.adapters.hooks import ModelHooks
 from mixtune.adapters.layer import FrozenLinear, MixtureLinear
-from routed import FIRST_WORD, PRESETS, adapted, batch, config, prompts, sample
+from mixtune.kernels import Frozen, mixture_linear
+from routed import FIRST_WORD, PRESETS, adapted, batch, config, in_bfloat16, prompts, sample
 from tiny import tiny_llava
 from tolerances import TOL
 
@@ -168,3 +170,50 @@ def test_what_decoding_keeps_does_not_outlive_a_change_of_the_adapter(change, nu
             change(model)
             seen.append(model(**token, past_key_values=cache).logits)
     assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    ({}, True), ({"train": False}, True), ({"preset": "llava-mole"}, True), ({"preset": "lora"}, True),
+    ({"narrow": False}, False), ({"lora_dropout": 0.1}, False), ({"lora_dropout": 0.1, "train": False}, True),
+    ({"shards": True}, False), ({"shards": True, "train": False}, True),
+])  # fmt: skip
+def test_when_the_base_linear_is_computed_with_the_adapter(changes, expected, monkeypatch):
+    """In a narrow dtype, where both read the same x and the weights stay where they are."""
+    given, seen = dict(changes), []
+    train, narrow, shards = (given.pop(name, other) for name, other in (("train", 1), ("narrow", 1), ("shards", 0)))
+    model = adapted(given.pop("preset", "mixlora"), **given).train(bool(train))
+
+    def noted(y, *args, **kwargs):
+        seen.append(isinstance(y, Frozen))
+        return mixture_linear(y, *args, **kwargs)
+
+    monkeypatch.setattr("mixtune.adapters.layer.mixture_linear", noted)
+    if shards:
+        monkeypatch.setattr(ModelHooks, "_gathered_later", lambda self: True)
+    found = batch([sample(0, 9), sample(1, 12)])
+    if narrow:
+        in_bfloat16(model)
+        found["pixel_values"] = found["pixel_values"].bfloat16()
+    with torch.set_grad_enabled(bool(train)):
+        model(**found)
+    assert len(seen) == 14 and set(seen) == {expected}
+
+
+def test_a_fresh_adapter_on_a_narrow_base_changes_no_bit():
+    base, _ = tiny_llava()
+    base = base.bfloat16().eval()
+    found = batch([sample(0, 9), sample(1, 12)])
+    found["pixel_values"] = found["pixel_values"].bfloat16()
+    expected = base(**found).logits
+    assert torch.equal(get_peft_model(base, config("mixlora")).eval()(**found).logits, expected)
+
+
+def test_a_base_linear_that_somebody_watches_is_called():
+    model, seen = in_bfloat16(adapted("mixlora")).train(), []
+    watched = [m for m in model.modules() if isinstance(m, MixtureLinear)][:2]
+    watched[0].base_layer.register_forward_hook(lambda *_: seen.append("hook"))
+    before = watched[1].base_layer.forward
+    watched[1].base_layer.forward = lambda x: (seen.append("forward"), before(x))[1]
+    found = batch([sample(0, 9)])
+    model(**{**found, "pixel_values": found["pixel_values"].bfloat16()})
+    assert seen == ["hook", "forward"]

@@ -3,9 +3,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mixtune.adapters import router_parameters
-from mixtune.adapters.hooks import ATTRIBUTE, ModelHooks
+from mixtune.adapters.hooks import ATTRIBUTE
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.adapters.replay import NAME, ReplayingCheckpoint
+from mixtune.kernels import Casts
 from mixtune.training.setup import checkpoint_activations
 from routed import adapted, batch, in_bfloat16, sample
 
@@ -101,7 +102,7 @@ def test_recomputation_casts_no_bank_again(preset, reentrant, monkeypatch):
     for keeping in (True, False):
         with monkeypatch.context() as patch:
             if not keeping:
-                patch.setattr(ModelHooks, "_gathered_later", lambda self: True)
+                patch.setattr(Casts, "lowered", lambda self, key, banks, dtype: banks)
             model = in_bfloat16(adapted(preset)).train()
             if reentrant is not None:
                 checkpoint_activations(model.get_base_model(), reentrant=reentrant)
@@ -116,7 +117,7 @@ def test_recomputation_casts_no_bank_again(preset, reentrant, monkeypatch):
 def test_parameters_in_shards_are_not_copied_whole():
     model, seen = adapted("mixlora").train(), []
     layer = next(m for m in model.modules() if isinstance(m, MixtureLinear))
-    layer.register_forward_pre_hook(lambda module, _: seen.append(module.holder.scope.may_cast))
+    layer.register_forward_pre_hook(lambda module, _: seen.append(module.holder.scope.whole))
     bank = model.base_model.model.__dict__[ATTRIBUTE].layers[-1].part("mixture_A", "default")
     for kind in (torch.nn.Parameter, type("Shard", (torch.nn.Parameter,), {})):
         bank.weight.__class__ = kind

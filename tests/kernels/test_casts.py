@@ -7,7 +7,8 @@ from torch import nn
 import mixtune.kernels as kernels
 from kernel_inputs import EXPERTS, make_routed, make_tensors
 from mixtune.kernels import Casts, Lowered, mixture_linear
-from mixtune.kernels.factored import Gathered, Paired
+from mixtune.kernels.factored import Paired
+from mixtune.kernels.gathered import Gathered
 from mixtune.kernels.grouped import Grouped
 from mixtune.kernels.tokens import Crossed, Masked
 

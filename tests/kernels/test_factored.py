@@ -10,8 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 import mixtune.kernels as kernels
 from kernel_inputs import D_IN, D_OUT, EXPERTS, make_routed, make_tensors
-from mixtune.kernels import choose_path, mixture_linear, mixture_linear_reference
-from mixtune.kernels.factored import Gathered, Paired
+from mixtune.kernels import Frozen, choose_path, mixture_linear, mixture_linear_reference
+from mixtune.kernels.factored import Paired
+from mixtune.kernels.gathered import Gathered
 from mixtune.kernels.grouped import Grouped, Stacked
 from mixtune.kernels.tokens import Crossed, Masked
 from mixtune.routing.routers import RouterOutput
@@ -221,3 +222,39 @@ def test_instances_packed_into_rows_equal_instances_apart(block: int) -> None:
         one = RouterOutput(routed.indices_a[own], routed.indices_b[own], routed.gates[own], routed.probs[own])
         alone = mixture_linear(base[:, at].clone(), x[:, at], bank_a, bank_b, one, scale=0.7, block=block)
         torch.testing.assert_close(packed[:, at], alone, **TOL[torch.float64])
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("tokens", [None, False, True, "crossed"])
+@pytest.mark.parametrize("path", [None, Gathered, Grouped])
+def test_a_frozen_linear_may_be_computed_in_the_same_call(path, tokens, dtype, bias, monkeypatch) -> None:
+    if path is not None:
+        if tokens is not (path is Grouped):
+            return
+        monkeypatch.setattr(kernels, "choose_path", lambda *args, **kwargs: path)
+    _, x, bank_a, bank_b = make_tensors((3, 5), EXPERTS, dtype)
+    routed = None if tokens is None else make_routed((3, 5), tokens, dtype)
+    weight, start = torch.randn(D_OUT, D_IN).to(dtype), torch.randn(D_OUT).to(dtype) if bias else None
+    leaves = [x, bank_a, bank_b, *([] if routed is None else [routed.gates])]
+    y = mixture_linear(Frozen(weight, start), x, bank_a, bank_b, routed, scale=0.7, block=1)
+    expected = mixture_linear_reference(F.linear(x, weight, start), x, bank_a, bank_b, routed, scale=0.7, block=1)
+    found, wanted = ([each, *torch.autograd.grad(each.float().square().sum(), leaves)] for each in (y, expected))
+    assert_same(found, wanted, dtype)
+    assert not y._is_view() or path is not None
+
+
+def test_a_contribution_below_the_base_s_last_place_is_not_lost() -> None:
+    """Each is a tenth of the step between neighbouring bfloat16 numbers; what arrives is right on average."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (
+        torch.randn(1, 4096, 64, generator=generator).bfloat16(),
+        torch.randn(32, 64, generator=generator).bfloat16(),
+    )
+    bank_a, bank_b = torch.zeros(1, 64), torch.full((32, 1), 2.0**-12)
+    x[..., 0], bank_a[0, 0] = 8.0, 1.0  # adds 2^-9 to numbers of about 8
+    expected, arrived = 2.0**-9, []
+    for base in (F.linear(x, weight), Frozen(weight, None)):
+        y = mixture_linear(base, x, bank_a, bank_b, None, scale=1.0, block=1)
+        arrived.append(float((y.double() - x.double() @ weight.double().t()).mean()) / expected)
+    assert abs(arrived[1] - 1) < 0.25 < abs(arrived[0] - 1)

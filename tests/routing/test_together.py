@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mixtune.kernels.factored import written_core
 from mixtune.routing.cores import ConditionalOptions, ConditionalWeights
 from mixtune.routing.routers import RouterOutput, conditional_route
-from mixtune.routing.together import can_decide_together, conditional_routes
+from mixtune.routing.together import can_decide_together, conditional_routes, router_scores
 from tolerances import TOL
 
 E, D, R, MEMBERS = 6, 8, 3, 3
@@ -93,6 +93,13 @@ def test_h_and_bank_get_no_gradient_and_no_core_is_written_unasked() -> None:
     assert all(each.core is None for each in routes)
     loss = sum((each.gates * each.probs[:, :R]).sum() for each in routes)
     assert torch.autograd.grad(loss, (h, banks[0]), allow_unused=True) == (None, None)
+
+
+def test_scores_are_the_same_in_one_call_and_in_many() -> None:
+    h, weights = drawn(4, D, seed=1), [drawn(E, D, seed=n) for n in range(4)]
+    expected = torch.stack([h @ weight.t() for weight in weights])
+    for one_call in (True, False):
+        torch.testing.assert_close(router_scores(h.expand(4, *h.shape), weights, one_call=one_call), expected, **EXACT)
 
 
 class Calls(TorchDispatchMode):

@@ -117,15 +117,15 @@ class ModelHooks:
         if prompt is not None and not continues and not prompt.begins(inputs.get("input_ids")):
             prompt = None  # somebody else's forward, run while `generate` is running
         learning = model.training and torch.is_grad_enabled()
-        may_cast = learning and not self._gathered_later()
+        whole = learning and not self._gathered_later()
         self.holder.scope = RoutingScope(
             facts=BatchFacts.of(inputs, given, prompt),
             cache=cache,
             continues=continues,
             training=model.training,
             learning=learning,
-            may_cast=may_cast,
-            casts=self.holder.casts if may_cast else None,
+            whole=whole,
+            casts=self.holder.casts if whole else None,
             recording=bool(self.recorders),
             auxiliary=AuxiliaryLoss(),  # a default made by a class of ours would break a compiled graph
             seed=self._seed(),

@@ -14,7 +14,17 @@ from torch import Tensor, nn
 from mixtune.adapters.plan import LayerPlan
 from mixtune.adapters.routes import route, settle
 from mixtune.adapters.settings import MixtureConfig
-from mixtune.kernels import IDENTITY, Core, decoding_core, is_decoding, made_of, mixture_linear, one_token, wide_dtype
+from mixtune.kernels import (
+    IDENTITY,
+    Core,
+    Frozen,
+    decoding_core,
+    is_decoding,
+    made_of,
+    mixture_linear,
+    one_token,
+    wide_dtype,
+)
 from mixtune.routing.scope import ScopeHolder
 
 MERGING = (
@@ -27,7 +37,7 @@ ROUTERS = (
 )  # fmt: skip
 
 CENTER = "mixture_center"  # what a router takes off the pooled prompt (`mixtune.adapters.centering`)
-
+NARROW = (torch.bfloat16, torch.float16)
 DECODING_PARTS = ("mixture_A", "mixture_B", "mixture_dropout")
 
 
@@ -112,17 +122,36 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's result plus what each active adapter adds; x and result [B, T, ·] or [T, ·]."""
-        y = self.base_layer(x, *args, **kwargs)
-        if self._disable_adapters:
-            return y
-        if self.base_layer._forward_hooks:
-            y = y.view_as(y)  # somebody may have kept the result, so nothing is added into it in place
-        adapt = self._adapt_one if self._is_decoding(x) else self._adapt
-        for adapter in self.active_adapters:
-            plan = self.mixture_plan.get(adapter)
-            if plan is not None:
-                y = adapt(y, x, plan)
+        plans = [self.mixture_plan[adapter] for adapter in self.active_adapters if adapter in self.mixture_plan]
+        if self._disable_adapters or not plans:
+            return self.base_layer(x, *args, **kwargs)
+        decoding = self._is_decoding(x)
+        y: Any = None if decoding or args or kwargs else self._frozen(x, plans[0])
+        if y is None:
+            y = self.base_layer(x, *args, **kwargs)
+            if self.base_layer._forward_hooks:
+                y = y.view_as(y)  # somebody may have kept the result, so nothing is added into it in place
+        adapt = self._adapt_one if decoding else self._adapt
+        for plan in plans:
+            y = adapt(y, x, plan)
         return y
+
+    def _frozen(self, x: Tensor, plan: LayerPlan) -> Frozen | None:
+        """The base layer's weights, if its result can be computed together with what `plan` adds: in a narrow dtype,
+        where a result that is rounded before something small is added to it would lose much of that.
+
+        None for anything but an ordinary linear, whole and frozen, that nobody watches.
+        """
+        base, scope = self.base_layer, self.holder.scope
+        if type(base) is not nn.Linear or base.weight.dtype not in NARROW or x.dtype != base.weight.dtype:
+            return None
+        watched = base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or "forward" in base.__dict__
+        frozen = type(base.weight) is nn.Parameter and not base.weight.requires_grad
+        whole = scope is not None and (scope.whole or not scope.learning)
+        dropout = self.mixture_dropout[plan.adapter]
+        alike = not dropout.training or isinstance(dropout, nn.Identity)  # both read the same x
+        fits = frozen and whole and alike and not watched and not torch.compiler.is_compiling()
+        return Frozen(base.weight, base.bias) if fits else None
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Always raises ValueError; see `MixtureModel`."""
@@ -131,13 +160,13 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
     def unmerge(self) -> None:
         """Nothing to do: nothing is ever merged."""
 
-    def _adapt(self, y: Tensor, x: Tensor, plan: LayerPlan) -> Tensor:
+    def _adapt(self, y: Any, x: Tensor, plan: LayerPlan) -> Tensor:
         adapter, flat = plan.adapter, x.dim() == 2
-        x_BTD, y_BTO = (x[None], y[None]) if flat else (x, y)
+        x_BTD, y_BTO = (x[None], y if isinstance(y, Frozen) else y[None]) if flat else (x, y)
         scope, banks = self.holder.scope, self.banks(adapter)
         routed = route(self, plan, x_BTD) if plan.mixed else None
         if scope is not None and scope.casts is not None:
-            banks = scope.casts.lowered(plan.own_key, banks, y.dtype)
+            banks = scope.casts.lowered(plan.own_key, banks, y.weight.dtype if isinstance(y, Frozen) else y.dtype)
         dropped_BTD = self.mixture_dropout[adapter](x_BTD)
         y_BTO = mixture_linear(y_BTO, dropped_BTD, *banks, routed, scale=plan.scale, block=plan.block)
         y_BTO = settle(plan, scope, y_BTO) if plan.mixed else y_BTO

@@ -28,7 +28,7 @@ class ReplayingCheckpoint:
         scope = self.holder.scope
         if scope is None:
             return self.checkpoint(function, *args, **kwargs)
-        if scope.may_cast and scope.casts is None:
+        if scope.whole and scope.casts is None:
             scope.casts = Casts()  # what is run again computes with the same parameters
         return self.checkpoint(_Replayed(function, self.holder, scope), *args, **kwargs)
 

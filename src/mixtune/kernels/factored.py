@@ -16,8 +16,10 @@ Shape suffixes: B instances, T tokens, N = B·T, D input width, O output width, 
 J rows of a bank (E·block), C chosen rows (K·block), P pairs (token, slot) sorted by expert.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,15 +31,27 @@ from mixtune.routing.routers import RouterOutput, full_precision
 Context = Any  # torch's autograd context: attributes are added to it
 
 
+class Frozen(NamedTuple):
+    """A linear that does not train: weight [O, D] and bias [O] or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a path needs beside its differentiable tensors; in_place: base may be written over; low: both banks in
-    base's dtype, if they are at hand.
+    base's dtype, if they are at hand; frozen: the linear whose result base would be, if it is still to be computed.
     """
 
     scale: float
     in_place: bool
     low: tuple[Tensor, Tensor] | None = None
+    frozen: Frozen | None = None
+
+    def dtype(self, base: Any) -> torch.dtype:
+        """Base's."""
+        return self.frozen.weight.dtype if base is None and self.frozen is not None else base.dtype
 
     def lowered(self, bank_a: Tensor, bank_b: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Both banks in `dtype`, base's."""
@@ -78,13 +92,26 @@ def scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     return torch.addmm(left.new_empty(()), left, right, beta=0, alpha=scale)
 
 
-def add_up(ctx: Context, base_BTO: Tensor, w_NJ: Tensor, bank_OJ: Tensor, plan: Plan) -> Tensor:
-    """Add scale · w Bᵀ to base: in place where `plan` says that nobody else reads it."""
+def add_up(ctx: Context, base_BTO: Any, x_BTD: Tensor, w_NJ: Tensor, bank_OJ: Tensor) -> Tensor:
+    """Add scale · w Bᵀ to base: in place where the plan says that nobody else reads it.
+
+    A base that is still to be computed is added to scale · w Bᵀ instead: the sum is rounded once then, and a small
+    contribution is not lost against a base that was rounded before.
+    """
+    plan, scale = ctx.plan, ctx.plan.scale
+    if plan.frozen is not None:
+        weight_OD, bias_O = plan.frozen
+        y_BTO = w_NJ.new_empty(*x_BTD.shape[:-1], len(weight_OD))  # a view of something could not be written into
+        y_NO = y_BTO.view(-1, len(weight_OD))
+        beta, start = (0, y_NO) if bias_O is None else (1, bias_O)
+        torch.addmm(start, w_NJ, bank_OJ.t(), beta=beta, alpha=scale, out=y_NO)
+        y_NO.addmm_(flat(x_BTD), weight_OD.t())
+        return y_BTO
     if plan.in_place:
-        base_BTO.view(-1, base_BTO.shape[-1]).addmm_(w_NJ, bank_OJ.t(), alpha=plan.scale)
+        base_BTO.view(-1, base_BTO.shape[-1]).addmm_(w_NJ, bank_OJ.t(), alpha=scale)
         ctx.mark_dirty(base_BTO)
         return base_BTO
-    return torch.addmm(flat(base_BTO), w_NJ, bank_OJ.t(), alpha=plan.scale).view(base_BTO.shape)
+    return torch.addmm(flat(base_BTO), w_NJ, bank_OJ.t(), alpha=scale).view(base_BTO.shape)
 
 
 def up_grads(ctx: Context, dy_NO: Tensor, w_NJ: Tensor, bank_OJ: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -95,12 +122,19 @@ def up_grads(ctx: Context, dy_NO: Tensor, w_NJ: Tensor, bank_OJ: Tensor) -> tupl
     return scaled_product(dy_NO, bank_OJ, scale), d_bank
 
 
-def down_grads(ctx: Context, dz_NJ: Tensor, x_BTD: Tensor, bank_JD: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of x and of the A bank, each if asked for and in its own dtype."""
+def down_grads(
+    ctx: Context, dz_NJ: Tensor, x_BTD: Tensor, bank_JD: Tensor, dy_BTO: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of x, through the frozen linear too if that is computed here, and of the A bank; each if asked for and
+    in its own dtype.
+    """
     d_x = d_bank = None
     if ctx.needs_input_grad[1]:
         # Not a view of a product of matrices: autograd adds other gradients of x into this one in place.
-        d_x = torch.matmul(dz_NJ.view(*x_BTD.shape[:-1], dz_NJ.shape[1]), bank_JD).to(ctx.dtypes[0])
+        d_x = torch.matmul(dz_NJ.view(*x_BTD.shape[:-1], dz_NJ.shape[1]), bank_JD)
+        if ctx.plan.frozen is not None:
+            d_x.view(-1, d_x.shape[-1]).addmm_(flat(dy_BTO), ctx.plan.frozen.weight)
+        d_x = d_x.to(ctx.dtypes[0])
     if ctx.needs_input_grad[2]:
         d_bank = torch.mm(dz_NJ.t(), flat(x_BTD)).to(ctx.dtypes[1])
     return d_x, d_bank
@@ -134,13 +168,14 @@ class Plain(Function):
     """The identity core: plain LoRA."""
 
     @staticmethod
-    def forward(ctx: Context, base: Tensor, x: Tensor, bank_a: Tensor, bank_b: Tensor, plan: Plan) -> Tensor:
+    def forward(ctx: Context, base: Tensor | None, x: Tensor, bank_a: Tensor, bank_b: Tensor, plan: Plan) -> Tensor:
         """Compute y = base + scale · x Aᵀ Bᵀ."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype)
-        x, (a_JD, b_OJ) = x.to(base.dtype), plan.lowered(bank_a, bank_b, base.dtype)
+        dtype = plan.dtype(base)
+        x, (a_JD, b_OJ) = x.to(dtype), plan.lowered(bank_a, bank_b, dtype)
         w_NJ = torch.mm(flat(x), a_JD.t())
         ctx.save_for_backward(x, w_NJ, a_JD, b_OJ)
-        return add_up(ctx, base, w_NJ, b_OJ, plan)
+        return add_up(ctx, base, x, w_NJ, b_OJ)
 
     @staticmethod
     @once_differentiable
@@ -149,8 +184,8 @@ class Plain(Function):
         x, w_NJ, a_JD, b_OJ = ctx.saved_tensors
         with full_precision(dy):
             dw_NJ, d_bank_b = up_grads(ctx, flat(dy), w_NJ, b_OJ)
-            d_x, d_bank_a = down_grads(ctx, dw_NJ, x, a_JD)
-        return dy, d_x, d_bank_a, d_bank_b, None
+            d_x, d_bank_a = down_grads(ctx, dw_NJ, x, a_JD, dy)
+        return dy if ctx.needs_input_grad[0] else None, d_x, d_bank_a, d_bank_b, None
 
 
 class Paired(Function):
@@ -158,16 +193,17 @@ class Paired(Function):
 
     @staticmethod
     def forward(
-        ctx: Context, base: Tensor, x: Tensor, bank_a: Tensor, bank_b: Tensor, core_BJJ: Tensor, plan: Plan
+        ctx: Context, base: Tensor | None, x: Tensor, bank_a: Tensor, bank_b: Tensor, core_BJJ: Tensor, plan: Plan
     ) -> Tensor:
         """Compute y from the cores of the instances, [B, J, J] as `written_core` makes them."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, core_BJJ.dtype)
-        x, (a_JD, b_OJ) = x.to(base.dtype), plan.lowered(bank_a, bank_b, base.dtype)
+        dtype = plan.dtype(base)
+        x, (a_JD, b_OJ) = x.to(dtype), plan.lowered(bank_a, bank_b, dtype)
         z_BTJ = torch.mm(flat(x), a_JD.t()).view(*x.shape[:2], len(a_JD))
         core_BJJ = core_BJJ.to(core_dtype(core_BJJ, z_BTJ))
-        w_NJ = flat(torch.bmm(z_BTJ.to(core_BJJ.dtype), core_BJJ).to(base.dtype))
+        w_NJ = flat(torch.bmm(z_BTJ.to(core_BJJ.dtype), core_BJJ).to(dtype))
         ctx.save_for_backward(x, z_BTJ, w_NJ, a_JD, b_OJ, core_BJJ)
-        return add_up(ctx, base, w_NJ, b_OJ, plan)
+        return add_up(ctx, base, x, w_NJ, b_OJ)
 
     @staticmethod
     @once_differentiable
@@ -181,55 +217,5 @@ class Paired(Function):
             if ctx.needs_input_grad[4]:
                 d_core = torch.bmm(z_BTJ.to(core_BJJ.dtype).transpose(1, 2), dw_BTJ).to(ctx.dtypes[3])
             dz_NJ = flat(torch.bmm(dw_BTJ, core_BJJ.transpose(1, 2)).to(x.dtype))
-            d_x, d_bank_a = down_grads(ctx, dz_NJ, x, a_JD)
-        return dy, d_x, d_bank_a, d_bank_b, d_core, None
-
-
-class Gathered(Function):
-    """The chosen rows only: what an instance did not choose costs nothing, which pays for large banks."""
-
-    @staticmethod
-    def forward(
-        ctx: Context, base: Tensor, x: Tensor, bank_a: Tensor, bank_b: Tensor, gates: Tensor, plan: RowsPlan
-    ) -> Tensor:
-        """Compute y from gates [B, C], one for each chosen row."""
-        ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, gates.dtype)
-        ctx.shapes = (bank_a.shape, bank_b.shape)
-        x, scaled_B1C = x.to(base.dtype), (gates * plan.scale)[:, None]
-        a_BCD = bank_a[plan.rows_a].to(base.dtype)
-        b_BCO = bank_b.t()[plan.rows_b].to(base.dtype)
-        z_BTC = torch.bmm(x, a_BCD.transpose(1, 2))
-        w_BTC = (z_BTC * scaled_B1C).to(base.dtype)
-        ctx.save_for_backward(x, z_BTC, w_BTC, a_BCD, b_BCO, scaled_B1C)
-        if not plan.in_place:
-            return torch.baddbmm(base, w_BTC, b_BCO)
-        base.baddbmm_(w_BTC, b_BCO)
-        ctx.mark_dirty(base)
-        return base
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Context, dy: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of every input; None for what needs none and for the plan."""
-        x, z_BTC, w_BTC, a_BCD, b_BCO, scaled_B1C = ctx.saved_tensors
-        plan, needs = ctx.plan, ctx.needs_input_grad
-        d_x = d_bank_a = d_bank_b = d_gates = None
-        with full_precision(dy):
-            dw_BTC = torch.bmm(dy, b_BCO.transpose(1, 2))
-            dz_BTC = (dw_BTC * scaled_B1C).to(x.dtype)
-            if needs[4]:
-                d_gates = (dw_BTC.to(scaled_B1C.dtype) * z_BTC).sum(1).mul_(plan.scale).to(ctx.dtypes[3])
-            if needs[3]:
-                d_bank_b = scatter_rows(torch.bmm(w_BTC.transpose(1, 2), dy), plan.rows_b, ctx, 1).t().contiguous()
-            if needs[2]:
-                d_bank_a = scatter_rows(torch.bmm(dz_BTC.transpose(1, 2), x), plan.rows_a, ctx, 0)
-            if needs[1]:
-                d_x = torch.bmm(dz_BTC, a_BCD).to(ctx.dtypes[0])
-        return dy, d_x, d_bank_a, d_bank_b, d_gates, None
-
-
-def scatter_rows(d_rows_BCX: Tensor, rows_BC: Tensor, ctx: Context, bank: int) -> Tensor:
-    """Gradients of gathered rows added up in the bank's dtype, [J, X] for bank 0 (A) and 1 (B, transposed)."""
-    dtype = ctx.dtypes[1 + bank]
-    d_bank_JX = d_rows_BCX.new_zeros(ctx.shapes[bank][bank], d_rows_BCX.shape[-1], dtype=dtype)
-    return d_bank_JX.index_add_(0, rows_BC.flatten(), flat(d_rows_BCX).to(dtype))
+            d_x, d_bank_a = down_grads(ctx, dz_NJ, x, a_JD, dy)
+        return dy if ctx.needs_input_grad[0] else None, d_x, d_bank_a, d_bank_b, d_core, None

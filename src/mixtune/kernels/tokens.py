@@ -17,17 +17,18 @@ class Masked(Function):
 
     @staticmethod
     def forward(
-        ctx: Context, base: Tensor, x: Tensor, bank_a: Tensor, bank_b: Tensor, core_BTE: Tensor, plan: Plan
+        ctx: Context, base: Tensor | None, x: Tensor, bank_a: Tensor, bank_b: Tensor, core_BTE: Tensor, plan: Plan
     ) -> Tensor:
         """Compute y from the diagonals of the tokens' cores, [B, T, E] as `written_core` makes them."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, core_BTE.dtype)
-        x, (a_JD, b_OJ) = x.to(base.dtype), plan.lowered(bank_a, bank_b, base.dtype)
+        dtype = plan.dtype(base)
+        x, (a_JD, b_OJ) = x.to(dtype), plan.lowered(bank_a, bank_b, dtype)
         z_NJ, experts = torch.mm(flat(x), a_JD.t()), core_BTE.shape[-1]
         z_NER = z_NJ.unflatten(1, (experts, len(a_JD) // experts))
         core_NE1 = flat(core_BTE).to(core_dtype(core_BTE, z_NJ))[..., None]
-        w_NJ = (z_NER * core_NE1).to(base.dtype).flatten(1)
+        w_NJ = (z_NER * core_NE1).to(dtype).flatten(1)
         ctx.save_for_backward(x, z_NER, w_NJ, a_JD, b_OJ, core_NE1)
-        return add_up(ctx, base, w_NJ, b_OJ, plan)
+        return add_up(ctx, base, x, w_NJ, b_OJ)
 
     @staticmethod
     @once_differentiable
@@ -43,8 +44,8 @@ class Masked(Function):
                     (dw_NER.to(core_NE1.dtype) * z_NER).sum(-1).to(ctx.dtypes[3]).view(*x.shape[:2], core_NE1.shape[1])
                 )
             dz_NJ = (dw_NER * core_NE1).to(x.dtype).flatten(1)
-            d_x, d_bank_a = down_grads(ctx, dz_NJ, x, a_JD)
-        return dy, d_x, d_bank_a, d_bank_b, d_core, None
+            d_x, d_bank_a = down_grads(ctx, dz_NJ, x, a_JD, dy)
+        return dy if ctx.needs_input_grad[0] else None, d_x, d_bank_a, d_bank_b, d_core, None
 
 
 class Crossed(Function):
@@ -52,17 +53,18 @@ class Crossed(Function):
 
     @staticmethod
     def forward(
-        ctx: Context, base: Tensor, x: Tensor, bank_a: Tensor, bank_b: Tensor, gates: Tensor, plan: RowsPlan
+        ctx: Context, base: Tensor | None, x: Tensor, bank_a: Tensor, bank_b: Tensor, gates: Tensor, plan: RowsPlan
     ) -> Tensor:
         """Compute y from gates [B, T, C], one for each chosen row."""
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, gates.dtype)
-        x, (a_JD, b_OJ) = x.to(base.dtype), plan.lowered(bank_a, bank_b, base.dtype)
+        dtype = plan.dtype(base)
+        x, (a_JD, b_OJ) = x.to(dtype), plan.lowered(bank_a, bank_b, dtype)
         rows_a_NC, rows_b_NC = flat(plan.rows_a), flat(plan.rows_b)
         z_NJ = torch.mm(flat(x), a_JD.t())
         z_NC, gates_NC = z_NJ.gather(1, rows_a_NC), flat(gates).to(core_dtype(gates, z_NJ))
-        w_NJ = gates_NC.new_zeros(z_NJ.shape).scatter_add_(1, rows_b_NC, z_NC * gates_NC).to(base.dtype)
+        w_NJ = gates_NC.new_zeros(z_NJ.shape).scatter_add_(1, rows_b_NC, z_NC * gates_NC).to(dtype)
         ctx.save_for_backward(x, z_NC, w_NJ, a_JD, b_OJ, gates_NC, rows_a_NC, rows_b_NC)
-        return add_up(ctx, base, w_NJ, b_OJ, plan)
+        return add_up(ctx, base, x, w_NJ, b_OJ)
 
     @staticmethod
     @once_differentiable
@@ -77,5 +79,5 @@ class Crossed(Function):
                 d_gates_NC = dw_NC * z_NC
                 d_gates = d_gates_NC.view(*x.shape[:2], d_gates_NC.shape[1]).to(ctx.dtypes[3])
             dz_NJ = gates_NC.new_zeros(dw_NJ.shape).scatter_add_(1, rows_a_NC, dw_NC * gates_NC).to(x.dtype)
-            d_x, d_bank_a = down_grads(ctx, dz_NJ, x, a_JD)
-        return dy, d_x, d_bank_a, d_bank_b, d_gates, None
+            d_x, d_bank_a = down_grads(ctx, dz_NJ, x, a_JD, dy)
+        return dy if ctx.needs_input_grad[0] else None, d_x, d_bank_a, d_bank_b, d_gates, None

@@ -44,10 +44,11 @@ class RoutingScope:
     this forward, for recomputation to reuse; keep: those that the KV cache takes on. recorded: the same with
     probabilities, only if `recording`. auxiliary: what the routers add to the loss. replaying: whether activation
     checkpointing runs the forward again. casts: copies of banks for this forward and what runs it again, if any are
-    worth keeping; may_cast: whether they may be kept. chosen: of each router that decided for others too, the indices
-    of all. live: what the layers running now share (linears of one group), owed: losses of recomputed routers, and
-    ahead: decisions that linears yet to be called will find, with the input they are for; each recomputation has its
-    own of these three, since their tensors belong to another graph.
+    worth keeping; whole: whether it learns and its parameters lie whole (not in shards) until the backward pass.
+    chosen: of each router that decided for others too, the indices of all. live: what the layers running now share
+    (linears of one group), owed: losses of recomputed routers, and ahead: decisions that linears yet to be called will
+    find, with the input they are for; each recomputation has its own of these three, since their tensors belong to
+    another graph.
     """
 
     facts: BatchFacts
@@ -63,7 +64,7 @@ class RoutingScope:
     auxiliary: AuxiliaryLoss = field(default_factory=AuxiliaryLoss)
     replaying: bool = False
     casts: Any = None
-    may_cast: bool = False
+    whole: bool = False
     live: dict[Key, RouterOutput] = field(default_factory=dict)
     owed: dict[Key, Tensor] = field(default_factory=dict)
     ahead: dict[Key, tuple[Tensor, RouterOutput]] = field(default_factory=dict)

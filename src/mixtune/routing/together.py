@@ -81,9 +81,7 @@ class Together(Function):
         count, size, options = len(task.banks), len(task.banks[0]), task.options
         with full_precision(h):
             h = h.to(weights[0].dtype)
-            h_SBD = h.expand(2 * count, *h.shape) if h.dim() == 2 else torch.cat([h, h])
-            router_SED = torch.cat(weights[: 2 * count]).view(2 * count, size, -1)
-            scores_SBE = torch.bmm(h_SBD, router_SED.transpose(1, 2))
+            scores_SBE = router_scores(both_sides(h, count), weights[: 2 * count], one_call=h.device.type != "cpu")
             probs_SBE = scores_SBE.softmax(-1)
             indices_a_GBK = task.choose(0, scores_SBE[:count])
             score_b_GBE, saved = scores_SBE[count:], list[Tensor]()
@@ -97,7 +95,7 @@ class Together(Function):
                 core_GBX = scores_SBE.new_zeros(*cells_GBK.shape[:2], size * size, dtype=task.core_dtype)
                 outputs.append(core_GBX.scatter_(2, cells_GBK, 1.0).unflatten(2, (size, size)))
         ctx.task, results = task, [one for each in outputs for one in each.unbind(0)]
-        ctx.save_for_backward(h_SBD, probs_SBE, indices_a_GBK, indices_b_GBK, cells_GBK, *saved)
+        ctx.save_for_backward(h, probs_SBE, indices_a_GBK, indices_b_GBK, cells_GBK, *saved)
         ctx.set_materialize_grads(False)
         fixed = results[:count] + results[3 * count :] if options.gate == "none" else []
         ctx.mark_non_differentiable(indices_a_GBK, indices_b_GBK, *fixed)
@@ -107,10 +105,10 @@ class Together(Function):
     @once_differentiable
     def backward(ctx: Any, _a: None, _b: None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of the weights; None for h, which is read detached, and for a weight that nothing leads to."""
-        h_SBD, probs_SBE, indices_a_GBK, indices_b_GBK, cells_GBK, *saved = ctx.saved_tensors
+        h, probs_SBE, indices_a_GBK, indices_b_GBK, cells_GBK, *saved = ctx.saved_tensors
         count, options = len(cells_GBK), ctx.task.options
         d_gates, d_probs, d_core = grads[:count], grads[count : 3 * count], grads[3 * count :]
-        with full_precision(h_SBD):
+        with full_precision(h):
             d_score_SBE, d_terms = torch.zeros_like(probs_SBE), list[Tensor]()
             d_gates_GBK = gate_grads(d_gates, d_core, cells_GBK, probs_SBE.dtype)
             if d_gates_GBK is not None:
@@ -123,12 +121,32 @@ class Together(Function):
                 if more_BE is not None:
                     d_score_BE += more_BE
             d_logits_SBE = softmax_backward(d_score_SBE, probs_SBE, -1, probs_SBE.dtype)
-            d_router_SED = torch.bmm(d_logits_SBE.transpose(1, 2), h_SBD)
+            d_router_SED = torch.bmm(d_logits_SBE.transpose(1, 2), both_sides(h, count))
         reached = [any(each is not None for each in (*d_gates[n::count], *d_core[n::count])) for n in range(count)]
         wanted = [hit or more is not None for hit, more in zip(reached * 2, d_probs, strict=True)] + reached
         found: list[Tensor | None] = [*d_router_SED, *d_terms]
         found += [None] * (len(ctx.needs_input_grad) - 2 - len(found))
         return None, None, *(d if want else None for d, want in zip(found, wanted, strict=False))
+
+
+def both_sides(h: Tensor, count: int) -> Tensor:
+    """What each of the routers of A and of B reads, [S, B, D], of what all read, [B, D], or each of the G = `count`."""
+    return h.expand(2 * count, *h.shape) if h.dim() == 2 else torch.cat([h, h])
+
+
+def router_scores(h_SBD: Tensor, weights: Sequence[Tensor], *, one_call: bool) -> Tensor:
+    """What each of S weights [E, D] makes of its h: h W^T, [S, B, E].
+
+    one_call: as one product, for which the weights are copied side by side. A device launches one call sooner than
+    many; a processor would wait for the copy.
+    """
+    if one_call:
+        weight_SED = torch.cat(tuple(weights)).view(len(weights), -1, h_SBD.shape[2])
+        return torch.bmm(h_SBD, weight_SED.transpose(1, 2))
+    scores_SBE = h_SBD.new_empty(*h_SBD.shape[:2], len(weights[0]))
+    for scores_BE, h_BD, weight_ED in zip(scores_SBE, h_SBD, weights, strict=True):
+        torch.mm(h_BD, weight_ED.t(), out=scores_BE)
+    return scores_SBE
 
 
 def conditional_terms(indices_GBK: Tensor, banks: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
