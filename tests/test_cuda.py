@@ -13,7 +13,8 @@ import mixtune.kernels as kernels
 from kernel_inputs import EXPERTS, make_routed, make_tensors
 from mixtune import get_peft_model, record_routing
 from mixtune.kernels import mixture_linear, mixture_linear_reference
-from mixtune.kernels.factored import Gathered, Paired
+from mixtune.kernels.factored import Paired
+from mixtune.kernels.gathered import Gathered
 from mixtune.kernels.grouped import Grouped, Stacked, can_stack
 from mixtune.kernels.tokens import Crossed, Masked
 from mixtune.routing.routers import RouterOutput
