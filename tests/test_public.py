@@ -33,6 +33,7 @@ def test_exported_names() -> None:
         "MixtureConfig",
         "__version__",
         "auxiliary_loss",
+        "center_routers",
         "get_peft_model",
         "record_routing",
     }

@@ -225,7 +225,9 @@ def test_peft_reports_on_it(tmp_path, preset, capsys):
     model = adapted(preset, modules_to_save=["multi_modal_projector"])
     status = model.get_model_status()
     assert (status.peft_types, status.num_adapter_layers) == ({"default": "MIXTURE"}, 14 + 1)
-    assert status.requires_grad == {"default": True if preset not in FROZEN else "irregular"}
+    assert status.requires_grad == {
+        "default": "irregular" if preset in (*FROZEN, "mixlora-centered") else True
+    }  # centers
     layers = [layer for layer in model.get_layer_status() if layer.module_type == "MixtureLinear"]
     assert len(layers) == 14 and all(layer.available_adapters == ["default"] for layer in layers)
     model.print_trainable_parameters()
