@@ -118,6 +118,13 @@ def test_centers_are_kept_with_the_adapter_and_do_not_train(fresh, tmp_path):
     assert all(torch.equal(attended(a, batch(SAMPLES), row), attended(b, batch(SAMPLES), row)) for row in range(4))
 
 
+def test_linears_without_a_mixture_have_no_center():
+    model = get_peft_model(tiny_llava(0)[0], config("mixlora-centered", mixture_modules=r".*mlp.*"))
+    with center_routers(model):
+        model(**batch(SAMPLES))
+    assert len(centers(model)) == 6 and all(bool(each.any()) for each in centers(model).values())
+
+
 def test_misuse_is_told(fresh):
     with pytest.raises(ValueError, match="no forward of the model"), center_routers(fresh):
         pass

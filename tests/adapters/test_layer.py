@@ -14,7 +14,7 @@ from torch import nn
 import sharded_driver
 from mixtune import get_peft_model
 from mixtune.adapters.hooks import ModelHooks
-from mixtune.adapters.layer import FrozenLinear, MixtureLinear
+from mixtune.adapters.layer import FrozenLinear, MixtureLinear, keeps_dtype
 from mixtune.kernels import Frozen, mixture_linear
 from routed import FIRST_WORD, PRESETS, adapted, batch, config, in_bfloat16, prompts, sample
 from tiny import tiny_llava
@@ -197,6 +197,52 @@ def test_when_the_base_linear_is_computed_with_the_adapter(changes, expected, mo
     with torch.set_grad_enabled(bool(train)):
         model(**found)
     assert len(seen) == 14 and set(seen) == {expected}
+
+
+def watched_backward(linear):
+    return linear.register_full_backward_pre_hook(lambda module, grads: None)
+
+
+def watched_with_all(linear):
+    return nn.modules.module.register_module_forward_hook(lambda module, args, y: None)
+
+
+def trained_weight(linear):
+    linear.weight.requires_grad_(True)
+
+
+def trained_bias(linear):
+    linear.bias = nn.Parameter(torch.zeros(linear.out_features, dtype=linear.weight.dtype))
+
+
+@pytest.mark.parametrize("touch", [watched_backward, watched_with_all, trained_weight, trained_bias])
+def test_a_linear_that_trains_or_is_watched_is_computed_by_itself(touch, monkeypatch):
+    model, seen = adapted("mixlora").train(), []
+    in_bfloat16(model)
+
+    def noted(y, *args, **kwargs):
+        seen.append(isinstance(y, Frozen))
+        return mixture_linear(y, *args, **kwargs)
+
+    monkeypatch.setattr("mixtune.adapters.layer.mixture_linear", noted)
+    found = batch([sample(0, 9), sample(1, 12)])
+    found["pixel_values"] = found["pixel_values"].bfloat16()
+    first = next(iter(layers(model).values())).base_layer
+    handle = touch(first)
+    try:
+        model(**found).loss.backward()
+    finally:
+        if handle is not None:
+            handle.remove()
+    assert seen[0] is False and any(seen[1:]) is (touch is not watched_with_all)
+    assert all(each.grad is not None for each in first.parameters() if each.requires_grad)
+
+
+def test_autocast_to_another_narrow_dtype_decides_what_a_linear_computes_in():
+    x, other = torch.zeros(1, dtype=torch.bfloat16), torch.zeros(1, dtype=torch.float16)
+    assert keeps_dtype(x) and keeps_dtype(other)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert keeps_dtype(x) and not keeps_dtype(other)
 
 
 def test_a_fresh_adapter_on_a_narrow_base_changes_no_bit():

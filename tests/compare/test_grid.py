@@ -16,3 +16,12 @@ def test_a_narrow_console_cuts_nothing():
 def test_a_bar_in_a_cell_ends_no_column_in_markdown():
     grid = Grid(title="t", header=["a", "b"], rows=[["x|y", "z"]])
     assert grid.markdown().splitlines()[-1] == "| x\\|y | z |"
+
+
+def test_brackets_are_text():
+    console = Console(file=io.StringIO(), width=80)
+    Grid(title="[a]", header=["[b]"], rows=[["choose from [float32, bfloat16]"], ["OSError: [/tmp/x] gone"]]).show(
+        console
+    )
+    shown = console.file.getvalue()
+    assert all(text in shown for text in ("[a]", "[b]", "[float32, bfloat16]", "[/tmp/x]"))

@@ -1,6 +1,7 @@
 """A mixture in transformers' own Trainer: the auxiliary loss weighs what it should, tasks and statistics are logged."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from mixtune import center_routers, get_peft_model
 from mixtune.adapters import auxiliary_loss, router_parameters
 from mixtune.adapters.hooks import ModelHooks
 from mixtune.training.callbacks import CastWindow, RouterError
@@ -185,6 +187,38 @@ def test_micro_batches_share_the_copies_of_banks(tmp_path):
 
 def in_low(each):
     return {**each, "pixels": each["pixels"].bfloat16()}
+
+
+def test_no_copy_of_banks_outlives_a_run_that_breaks_off(tmp_path):
+    model = injected("mixlora")
+    in_bfloat16(model)
+
+    class Breaks(TrainerCallback):
+        def on_substep_end(self, args, state, control, **kwargs):
+            assert ModelHooks.find(model).holder.casts is not None
+            raise KeyboardInterrupt
+
+    def half(samples):
+        found = batch(samples)
+        return {**found, "pixel_values": found["pixel_values"].bfloat16()}
+
+    trainer = make(tmp_path, model, micro=1, steps=2)
+    trainer.data_collator.collator = half
+    trainer.add_callback(Breaks())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert ModelHooks.find(model).holder.casts is None
+
+
+def test_centers_that_nobody_found_are_told(tmp_path):
+    fresh = get_peft_model(tiny_llava()[0], config("mixlora-centered"))
+    with pytest.warns(UserWarning, match="router_center: all centers are zero"):
+        make(tmp_path, fresh)
+    with center_routers(fresh):
+        fresh(**batch(samples()))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="router_center")
+        make(tmp_path, fresh)
 
 
 def test_a_task_column_survives_the_removal_of_columns(tmp_path):

@@ -7,7 +7,7 @@ from mixtune.adapters.breakdown import (
     router_parameters,
     trainable_breakdown,
 )
-from mixtune.adapters.centering import center_routers, has_centers
+from mixtune.adapters.centering import center_routers, centers, has_centers
 from mixtune.adapters.presets import PRESETS, Preset
 from mixtune.adapters.recording import ForwardRecord, RoutingRecord, record_routing
 from mixtune.adapters.settings import MixtureConfig
@@ -24,6 +24,7 @@ __all__ = [
     "RoutingRecord",
     "auxiliary_loss",
     "center_routers",
+    "centers",
     "dead_routers",
     "factor_parameters",
     "has_centers",

@@ -64,6 +64,11 @@ def has_centers(model: nn.Module) -> bool:
     return any(True for _ in _owners(model))
 
 
+def centers(model: nn.Module) -> dict[str, Tensor]:
+    """The center of each router of the active adapters, [1, D], by the name of its layer."""
+    return {plan.name: layer.part("mixture_center", plan.adapter).weight for layer, plan in _owners(model)}
+
+
 def _owners(model: nn.Module) -> Iterator[tuple[MixtureLinear, LayerPlan]]:
     for layer in ModelHooks.find(model).layers:
         for plan in _centred(layer):
@@ -74,5 +79,5 @@ def _centred(layer: MixtureLinear) -> Iterator[LayerPlan]:
     """The plans of a layer's active adapters whose router it owns and centers."""
     for adapter in layer.active_adapters:
         plan = layer.mixture_plan.get(adapter)
-        if plan is not None and plan.leader is None and plan.config.router_center:
+        if plan is not None and plan.mixed and plan.leader is None and plan.config.router_center:
             yield plan

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from mixtune.adapters.plan import LayerPlan
 from mixtune.adapters.routes import route, settle
@@ -39,6 +40,12 @@ ROUTERS = (
 CENTER = "mixture_center"  # what a router takes off the pooled prompt (`mixtune.adapters.centering`)
 NARROW = (torch.bfloat16, torch.float16)
 DECODING_PARTS = ("mixture_A", "mixture_B", "mixture_dropout")
+
+
+def keeps_dtype(x: Tensor) -> bool:
+    """Whether a linear would compute x in x's own dtype: autocast is off, or casts to that."""
+    kind = x.device.type
+    return not torch.is_autocast_enabled(kind) or torch.get_autocast_dtype(kind) == x.dtype
 
 
 class FrozenLinear(nn.Linear):
@@ -143,15 +150,17 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
         None for anything but an ordinary linear, whole and frozen, that nobody watches.
         """
         base, scope = self.base_layer, self.holder.scope
-        if type(base) is not nn.Linear or base.weight.dtype not in NARROW or x.dtype != base.weight.dtype:
+        if torch.compiler.is_compiling() or type(base) is not nn.Linear:
             return None
-        watched = base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or "forward" in base.__dict__
-        frozen = type(base.weight) is nn.Parameter and not base.weight.requires_grad
+        if base.weight.dtype not in NARROW or x.dtype != base.weight.dtype or not keeps_dtype(x):
+            return None
+        hooks = (base._forward_hooks, base._forward_pre_hooks, base._backward_hooks, base._backward_pre_hooks)
+        watched = any(hooks) or "forward" in base.__dict__ or _has_any_global_hook()
+        frozen = all(type(each) is nn.Parameter and not each.requires_grad for each in base.parameters())
         whole = scope is not None and (scope.whole or not scope.learning)
         dropout = self.mixture_dropout[plan.adapter]
         alike = not dropout.training or isinstance(dropout, nn.Identity)  # both read the same x
-        fits = frozen and whole and alike and not watched and not torch.compiler.is_compiling()
-        return Frozen(base.weight, base.bias) if fits else None
+        return Frozen(base.weight, base.bias) if frozen and whole and alike and not watched else None
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Always raises ValueError; see `MixtureModel`."""
@@ -165,7 +174,7 @@ class MixtureLinear(nn.Module, BaseTunerLayer):
         x_BTD, y_BTO = (x[None], y if isinstance(y, Frozen) else y[None]) if flat else (x, y)
         scope, banks = self.holder.scope, self.banks(adapter)
         routed = route(self, plan, x_BTD) if plan.mixed else None
-        if scope is not None and scope.casts is not None:
+        if scope is not None and scope.casts is not None and not torch.compiler.is_compiling():
             banks = scope.casts.lowered(plan.own_key, banks, y.weight.dtype if isinstance(y, Frozen) else y.dtype)
         dropped_BTD = self.mixture_dropout[adapter](x_BTD)
         y_BTO = mixture_linear(y_BTO, dropped_BTD, *banks, routed, scale=plan.scale, block=plan.block)

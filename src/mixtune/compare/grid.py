@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -29,11 +30,13 @@ class Grid:
 
     def rich(self) -> Table:
         """For a console."""
-        table = Table(title=self.title, title_justify="left", box=None, pad_edge=False, header_style="bold underline")
+        table = Table(
+            title=escape(self.title), title_justify="left", box=None, pad_edge=False, header_style="bold underline"
+        )
         for number, name in enumerate(self.header):
-            table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+            table.add_column(escape(name), justify="left" if number == 0 else "right", no_wrap=True)
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         return table
 
     def markdown(self) -> str:

@@ -126,5 +126,6 @@ def _lot(sample: Sample) -> str:
     """What decides a sample's turn."""
     if isinstance(sample, BenchmarkSample) and sample.row.drawn:
         return ""
-    cluster = sample.cluster if isinstance(sample, BenchmarkSample) else ""
+    picture = str(sample.images[0].path) if sample.images else ""
+    cluster = sample.cluster if isinstance(sample, BenchmarkSample) else Path(picture).name
     return hashlib.sha256(f"{sample.task} {cluster or sample.id}".encode()).hexdigest()

@@ -25,8 +25,9 @@ class Gathered(Function):
         ctx.plan, ctx.dtypes = plan, (x.dtype, bank_a.dtype, bank_b.dtype, gates.dtype)
         ctx.shapes = (bank_a.shape, bank_b.shape)
         x, scaled_B1C = x.to(base.dtype), (gates * plan.scale)[:, None]
-        a_BCD = bank_a[plan.rows_a].to(base.dtype)
-        b_BCO = bank_b.t()[plan.rows_b].to(base.dtype)
+        low_a, low_b = plan.low or (bank_a, bank_b)
+        a_BCD = low_a[plan.rows_a].to(base.dtype)
+        b_BCO = low_b.t()[plan.rows_b].to(base.dtype)
         z_BTC = torch.bmm(x, a_BCD.transpose(1, 2))
         w_BTC = (z_BTC * scaled_B1C).to(base.dtype)
         ctx.save_for_backward(x, z_BTC, w_BTC, a_BCD, b_BCO, scaled_B1C)

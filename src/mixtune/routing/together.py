@@ -48,7 +48,7 @@ def conditional_routes(
     """
     weights = [each.router_a for each in routers] + [each.router_b for each in routers]
     weights += [weight for each in routers for weight in needed_weights(each, options.conditional)]
-    task = Task(tuple(bank.detach() for bank in banks_a), options, kept, core_dtype)
+    task = Task(tuple(bank.detach().to(weights[0].dtype) for bank in banks_a), options, kept, core_dtype)
     indices_a_GBK, indices_b_GBK, *rest = Together.apply(h.detach(), task, *weights)
     each_field = [rest[start : start + len(routers)] for start in range(0, len(rest), len(routers))]
     return [RouterOutput(*each) for each in zip(indices_a_GBK, indices_b_GBK, *each_field, strict=True)]

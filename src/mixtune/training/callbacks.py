@@ -4,6 +4,8 @@ progress is shown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -77,6 +79,14 @@ class CastWindow(TrainerCallback):
         self.holder.casts = None
 
     on_step_end = on_train_end = on_pre_optimizer_step
+
+    @contextmanager
+    def closed_after(self) -> Iterator[None]:
+        """Let go of the copies when the block is left in any way: a run may end between two micro-batches."""
+        try:
+            yield
+        finally:
+            self.holder.casts = None
 
 
 class RouterWatch(TrainerCallback):

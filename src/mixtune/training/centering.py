@@ -16,19 +16,22 @@ from mixtune.training.trainer import MixtureTrainer
 SAMPLES = 256  # in all: a mean of so many is off by a sixteenth of what tells prompts apart
 
 
-def center_on_samples(trainer: MixtureTrainer, tasks: Tasks, say: Callable[..., None]) -> None:
-    """Give routers with `router_center` the mean prompt of about SAMPLES training samples, as many of each task.
+def center_on_samples(
+    trainer: MixtureTrainer, tasks: Tasks, say: Callable[..., None], *, samples: int = SAMPLES
+) -> None:
+    """Give routers with `router_center` the mean prompt of about so many training samples, as many of each task.
 
     Nothing to do for other adapters. Every process reads the same samples, so that all have the same centres.
     """
     if trainer.hooks is None or not has_centers(trainer.trained.model):
         return
-    chosen = spread(tasks, max(SAMPLES // len(tasks.names), 1))
+    chosen = spread(tasks, max(samples // len(tasks.names), 1))
     size = trainer.settings.per_device_train_batch_size
+    device = next(trainer.trained.model.parameters()).device  # under FSDP not yet the one that trains
     batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
     with center_routers(trainer.trained.model), trainer.compute_loss_context_manager():
-        for samples in progress(batches, "centering routers", len(batches)):
-            batch, _ = trainer.model_inputs(trainer._prepare_inputs(trainer.data.collator(samples)))
+        for some in progress(batches, "centering routers", len(batches)):
+            batch, _ = trainer.model_inputs({k: v.to(device) for k, v in trainer.data.collator(some).items()})
             supervised_loss(trainer.trained.model, batch, trainer.head, BatchFacts.of(batch, {}, None).owners())
     say(f"centered   routers, on the prompts of {len(chosen)} samples of {len(tasks.names)} task(s)")
 

@@ -21,6 +21,7 @@ from mixtune.data import BadSample, Encoder, ImageRef, Message, Sample, read_sam
 from mixtune.training import checkpoint as store
 from mixtune.training.architectures import build_twin, find_architecture, known_names
 from mixtune.training.assemble import Tasks, build_trainer, fit_tasks, group_tasks
+from mixtune.training.centering import center_on_samples
 from mixtune.training.features import plan_features
 from mixtune.training.finish import run_metrics
 from mixtune.training.loading import MODEL_BUILDERS, ModelError, load_model, local_config, meta_model, torch_dtype
@@ -110,7 +111,9 @@ def rehearse(recipe: Recipe, say: Callable[..., None]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mixtune-dry-run-") as folder:
         short = shortened(recipe, folder, twin=not is_real)
         store.record_recipe(Path(folder), short)
-        build_trainer(short, prepared, Encoder(processor, short.data.max_length), tasks).train()
+        trainer = build_trainer(short, prepared, Encoder(processor, short.data.max_length), tasks)
+        center_on_samples(trainer, tasks, lambda *lines: None, samples=STEPS)
+        trainer.train()
         metrics = run_metrics(Path(folder))
     say(f"dry run    {STEPS} steps ran, loss {metrics['loss']:.3f}; nothing was kept")
     return metrics

@@ -6,14 +6,16 @@ auxiliary loss; `RoutedTrainer` adds that, task ids, the watch over the routers 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from mixtune.adapters import auxiliary_loss, router_parameters
+from mixtune.adapters import auxiliary_loss, centers, has_centers, router_parameters
 from mixtune.adapters.hooks import ModelHooks
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.routing.prompts import BatchFacts
@@ -59,9 +61,16 @@ class RoutedTrainer(Trainer):
         self.data_collator = TaskCollator(self.data_collator, names)
         self.watch = RouterWatch({} if self._gradients_are_hidden() else learning_routers(self.model))
         self.add_callback(self.watch)
-        self.add_callback(CastWindow(self))
+        self.window = CastWindow(self)
+        self.add_callback(self.window)
+        self._warn_of_centers()
         self.routing = RoutingLog(names)
         self.routing.put_first(self)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """The trainer's own."""
+        with self.window.closed_after() if self.mixed else nullcontext():
+            return super().train(*args, **kwargs)
 
     def compute_loss(
         self,
@@ -91,6 +100,14 @@ class RoutedTrainer(Trainer):
             logs["routing/aux_loss"] = self.accelerator.reduce(self._aux_sum, "mean").item() / steps
             self._aux_sum = None
         super().log(logs, start_time)
+
+    def _warn_of_centers(self) -> None:
+        if has_centers(self.model) and not any(bool(center.any()) for center in centers(self.model).values()):
+            warnings.warn(
+                "router_center: all centers are zero, so routers read whole prompts; before training run prompts of "
+                "every task through the model: `with mixtune.center_routers(model): model(**batch)`",
+                stacklevel=3,
+            )
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that reach the collator: the trainer's, and those that say the task."""

@@ -2,7 +2,7 @@
 
 No autocast is used. Frozen weights are in the recipe's dtype already, the adapter computes in its base's dtype, and
 trained copies of whole modules compute in float32 (`parts.hold_in_float32`), so training runs the arithmetic that
-evaluation and generation run.
+evaluation runs on a prompt (token by token a narrow linear is rounded once more, docs/kernels.md).
 """
 
 from __future__ import annotations
