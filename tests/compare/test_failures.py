@@ -22,3 +22,10 @@ def test_a_silent_end_is_told_by_its_status(tmp_path):
     assert reason(3, tmp_path / "log.txt") == "left with 3"
     (tmp_path / "log.txt").write_text("an earlier start's last words\n$ mixtune train run.yaml\n\n")
     assert reason(3, tmp_path / "log.txt") == "left with 3"
+
+
+def test_a_progress_bar_is_no_reason(tmp_path):
+    log = tmp_path / "log.txt"
+    bars = "\rtraining:  10%|█         | 2/20 [00:11<01:39,  5.52s/it]\nreading ━━━━━ 3/4 00:01\n"
+    log.write_text(f"torch.OutOfMemoryError: CUDA out of memory.\n{bars}", encoding="utf-8")
+    assert reason(1, log) == "torch.OutOfMemoryError: CUDA out of memory."

@@ -115,10 +115,11 @@ def _searched(compared: Compared) -> str:
     rows = compared.content["search"]
     if not rows:
         return "Nothing was searched: every arm has the settings of the file."
-    keys = listed(list(dict.fromkeys(key.rpartition(".")[2].replace("_", " ") for row in rows for key in row["point"])))
+    names = list(dict.fromkeys(key.rpartition(".")[2].replace("_", " ") for row in rows for key in row["point"]))
+    keys, come = listed(names), "come" if len(names) > 1 else "comes"
     points_tried = [sum(row["arm"] == name for row in rows) for name in dict.fromkeys(row["arm"] for row in rows)]
     some = f"{min(points_tried)} to {max(points_tried)}" if len(set(points_tried)) > 1 else str(points_tried[0])
     shared = {name: arm.get("search_as") for name, arm in compared.content["settings"].get("arms", {}).items()}
     taken = listed([f"{name} took {other}'s" for name, other in shared.items() if other])
-    text = f"{keys[:1].upper()}{keys[1:]} of each arm come from the same search ({some} points an arm, one seed)"
+    text = f"{keys[:1].upper()}{keys[1:]} of each arm {come} from the same search ({some} points an arm, one seed)"
     return f"{text}; {taken}." if taken else f"{text}."
