@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mixtune.data import DataError, Encoder, read_samples
+from mixtune.training import packing
 from mixtune.training.packing import attention_width, check_packing
 from runs import build_tiny, tiny_recipe
 
@@ -34,6 +35,24 @@ def test_attention_that_mixes_samples_is_named(asked, rows):
 
     model.forward = mixing
     with pytest.raises(DataError, match="attn_implementation 'sdpa' packed samples see each other"):
+        check_packing(model, encoder, samples)
+
+
+@pytest.mark.parametrize(("size", "refused"), [(0.03, False), (0.4, True)])
+def test_rounding_is_told_from_a_stranger(asked, monkeypatch, size, refused):
+    """Of many logits a few are rounded by more than a tenth of their spread (bfloat16); a stranger moves them all."""
+    model, encoder, samples = asked
+    exact, random = packing._logits, torch.Generator().manual_seed(0)
+
+    def rounded(model, batch):
+        logits = exact(model, batch)
+        return logits + torch.randn(logits.shape, generator=random) * logits.std() * size / 2**0.5
+
+    monkeypatch.setattr(packing, "_logits", rounded)
+    if refused:
+        with pytest.raises(DataError, match="packed samples see each other"):
+            check_packing(model, encoder, samples)
+    else:
         check_packing(model, encoder, samples)
 
 

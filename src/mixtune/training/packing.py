@@ -15,9 +15,9 @@ from mixtune.data.packing import pack
 from mixtune.data.sample import DataError
 from mixtune.training.parts import vision_tower
 
-APART = (
-    0.1  # of the logits' standard deviation: rounding moves them by a hundredth in bfloat16, a stranger by all of it
-)
+# In standard deviations of the logits, root mean square: on the pocket model in bfloat16 rounding moves them by 0.02 to
+# 0.03 (single ones by 0.18), a stranger by 0.4 to 0.5.
+APART = 0.1
 
 
 def attention_width(model: Any) -> int | None:
@@ -46,12 +46,17 @@ def check_packing(model: Any, encoder: Encoder, samples: Sequence[Sample]) -> No
         alone = torch.cat([_logits(model, pack([encoded[number]]))[0] for row in rows for number in row])
     finally:
         model.train(was_training)
-    apart = (together - alone).abs().max() / alone.std()
+    apart = moved(together, alone)
     if not apart <= APART:
         raise DataError(
             f"data.packing: with model.attn_implementation '{model.config._attn_implementation}' packed samples see "
-            f"each other (their logits change by {float(apart):.2g} standard deviations); leave data.packing off"
+            f"each other (their logits change by {apart:.2g} standard deviations); leave data.packing off"
         )
+
+
+def moved(logits: Tensor, before: Tensor) -> float:
+    """Root mean square of the change in standard deviations of what was before; single ones are rounded far off."""
+    return float((logits - before).square().mean().sqrt() / before.std())
 
 
 def _logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
