@@ -5,9 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mixtune.kernels.factored import Paired
+from mixtune.kernels.gathered import Gathered
+from mixtune.kernels.grouped import Grouped
+from mixtune.kernels.tokens import Crossed, Masked
 from mixtune.routing.routers import RouterOutput
 
 D_IN, D_OUT, EXPERTS, CHOSEN = 12, 10, 6, 3
+# Each path, and the decisions it takes: of instances, of tokens, of tokens whose experts differ between A and B.
+PATHS = {
+    "paired": (Paired, False),
+    "gathered": (Gathered, False),
+    "masked": (Masked, True),
+    "grouped": (Grouped, True),
+    "crossed": (Crossed, "crossed"),
+}
 
 
 def make_routed(shape: tuple[int, int], tokens: bool, dtype: torch.dtype, seed: int = 0) -> RouterOutput:

@@ -10,27 +10,16 @@ import torch
 from torch import Tensor
 
 import mixtune.kernels as kernels
-from kernel_inputs import EXPERTS, make_routed, make_tensors
+from kernel_inputs import EXPERTS, PATHS, make_routed, make_tensors
 from mixtune import get_peft_model, record_routing
 from mixtune.kernels import mixture_linear, mixture_linear_reference
-from mixtune.kernels.factored import Paired
-from mixtune.kernels.gathered import Gathered
 from mixtune.kernels.grouped import Grouped, Stacked, can_stack
-from mixtune.kernels.tokens import Crossed, Masked
 from mixtune.routing.routers import RouterOutput
 from routed import IMAGE, PRESETS, adapted, batch, config, prompts, randomise, sample
 from tiny import tiny_llava
 from tolerances import TOL
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-PATHS = {
-    "paired": (Paired, False),
-    "gathered": (Gathered, False),
-    "masked": (Masked, True),
-    "grouped": (Grouped, True),
-    "crossed": (Crossed, "crossed"),
-}
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import torch
 from peft import PeftModel
 
 from mixtune import center_routers, get_peft_model, record_routing
-from mixtune.adapters.centering import has_centers
+from mixtune.adapters.centering import centers as found_by_layer
 from routed import adapted, attended, batch, config, packed, sample
 from tiny import tiny_llava
 from tolerances import TOL
@@ -129,7 +129,7 @@ def test_misuse_is_told(fresh):
     with pytest.raises(ValueError, match="no forward of the model"), center_routers(fresh):
         pass
     plain = adapted("mixlora")
-    assert has_centers(fresh) and not has_centers(plain)
+    assert found_by_layer(fresh) and not found_by_layer(plain)
     with pytest.raises(ValueError, match="router_center: no active adapter"), center_routers(plain):
         plain(**batch(SAMPLES))
     with pytest.raises(ValueError, match="router_center: needs context 'instance', got 'token'"):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import mixtune.kernels as kernels
-from kernel_inputs import D_IN, D_OUT, EXPERTS, make_routed, make_tensors
+from kernel_inputs import D_IN, D_OUT, EXPERTS, PATHS, make_routed, make_tensors
 from mixtune.kernels import Frozen, choose_path, mixture_linear, mixture_linear_reference
 from mixtune.kernels.factored import Paired
 from mixtune.kernels.gathered import Gathered
@@ -18,13 +18,6 @@ from mixtune.kernels.tokens import Crossed, Masked
 from mixtune.routing.routers import RouterOutput
 from tolerances import TOL
 
-PATHS = {
-    "paired": (Paired, False),
-    "gathered": (Gathered, False),
-    "masked": (Masked, True),
-    "grouped": (Grouped, True),
-    "crossed": (Crossed, "crossed"),
-}
 SHAPES = {"usual": (3, 5), "one token": (1, 1), "decoding": (4, 1), "no tokens": (2, 0), "no instances": (0, 4)}
 
 

@@ -7,7 +7,7 @@ from mixtune.adapters.breakdown import (
     router_parameters,
     trainable_breakdown,
 )
-from mixtune.adapters.centering import center_routers, centers, has_centers
+from mixtune.adapters.centering import center_routers, centers
 from mixtune.adapters.presets import PRESETS, Preset
 from mixtune.adapters.recording import ForwardRecord, RoutingRecord, record_routing
 from mixtune.adapters.settings import MixtureConfig
@@ -27,7 +27,6 @@ __all__ = [
     "centers",
     "dead_routers",
     "factor_parameters",
-    "has_centers",
     "record_routing",
     "router_parameters",
     "trainable_breakdown",

@@ -59,13 +59,8 @@ def center_routers(model: nn.Module) -> Iterator[None]:
                 layer.part("mixture_center", plan.adapter).weight.copy_(sums[plan] / counts[plan])
 
 
-def has_centers(model: nn.Module) -> bool:
-    """Whether an active adapter of `model` has routers to center."""
-    return any(True for _ in _owners(model))
-
-
 def centers(model: nn.Module) -> dict[str, Tensor]:
-    """The center of each router of the active adapters, [1, D], by the name of its layer."""
+    """The center of each router of the active adapters, [1, D], by the name of its layer; empty if none is centered."""
     return {plan.name: layer.part("mixture_center", plan.adapter).weight for layer, plan in _owners(model)}
 
 

@@ -1,7 +1,7 @@
 """Settings of every component, recipes in and out of YAML, and the wording shared by all errors."""
 
 from mixtune.config.errors import ConfigError, near
-from mixtune.config.files import write_atomic
+from mixtune.config.files import write_atomic, writing_error
 from mixtune.config.places import expand_path, mixtune_home, movable_path
 from mixtune.config.portable import portable
 from mixtune.config.recipe import dump_recipe, load_recipe
@@ -32,4 +32,5 @@ __all__ = [
     "near",
     "portable",
     "write_atomic",
+    "writing_error",
 ]

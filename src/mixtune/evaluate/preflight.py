@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
-from mixtune.config import near
+from mixtune.config import near, writing_error
 from mixtune.training.parts import PROJECTOR_CARD
 from mixtune.training.whole import WEIGHTS_CARD
 
@@ -27,13 +26,7 @@ def check_adapter(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises ValueError unless files can be made in the folder or, while it is missing, in its nearest parent.
-
-    Leaves nothing behind.
-    """
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        raise ValueError(f"--out {folder}: cannot be written to: {error.strerror}: '{nearest}'") from error
+    """Raises ValueError unless files can be made in the folder (`writing_error`)."""
+    error = writing_error(folder)
+    if error is not None:
+        raise ValueError(f"--out {folder}: cannot be written to: {error.strerror}: '{error.filename}'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from mixtune.adapters import center_routers, has_centers
+from mixtune.adapters import center_routers, centers
 from mixtune.data import Sample
 from mixtune.data.progress import progress
 from mixtune.routing.prompts import BatchFacts
@@ -23,7 +23,7 @@ def center_on_samples(
 
     Nothing to do for other adapters. Every process reads the same samples, so that all have the same centres.
     """
-    if trainer.hooks is None or not has_centers(trainer.trained.model):
+    if trainer.hooks is None or not centers(trainer.trained.model):
         return
     chosen = spread(tasks, max(samples // len(tasks.names), 1))
     size = trainer.settings.per_device_train_batch_size

@@ -11,11 +11,10 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, write_atomic
+from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, write_atomic, writing_error
 
 RECIPE_FILE = "recipe.yaml"
 STATE_FILE = "sampler_state.json"
@@ -103,18 +102,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise CheckpointError unless files can be made in `folder` or, while it is missing, in its nearest parent.
-
-    Leaves nothing behind.
-    """
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
+    """Raise CheckpointError unless files can be made in `folder` (`writing_error`)."""
+    error = writing_error(folder)
+    if error is not None:
         raise CheckpointError(
-            f"train.output_dir: '{folder}' cannot be written to: {error.strerror}: '{nearest}'"
-        ) from error
+            f"train.output_dir: '{folder}' cannot be written to: {error.strerror}: '{error.filename}'"
+        )
 
 
 def check_disk(folder: Path, *, parameters: int, checkpoints: int) -> None:

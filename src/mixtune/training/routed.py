@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from mixtune.adapters import auxiliary_loss, centers, has_centers, router_parameters
+from mixtune.adapters import auxiliary_loss, centers, router_parameters
 from mixtune.adapters.hooks import ModelHooks
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.routing.prompts import BatchFacts
@@ -102,7 +102,8 @@ class RoutedTrainer(Trainer):
         super().log(logs, start_time)
 
     def _warn_of_centers(self) -> None:
-        if has_centers(self.model) and not any(bool(center.any()) for center in centers(self.model).values()):
+        found = centers(self.model)
+        if found and not any(bool(center.any()) for center in found.values()):
             warnings.warn(
                 "router_center: all centers are zero, so routers read whole prompts; before training run prompts of "
                 "every task through the model: `with mixtune.center_routers(model): model(**batch)`",
