@@ -5,10 +5,13 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
-from mixtune.compare.jobs import LOCK_FILE, Job, digest, execute, held, is_held, questions_digest
-from mixtune.data import Message, Sample, fingerprint_samples
-from mixtune.data.sample import ImageRef
+from mixtune.compare.asked import AskedFor
+from mixtune.compare.jobs import LOCK_FILE, Job, JobMaker, execute, held, is_held
+from mixtune.compare.plan import Run
+from mixtune.compare.settings import JudgeSettings
+from mixtune.config import Recipe
 
 
 def job(folder, train="t", ask="a", anew=False):
@@ -113,24 +116,18 @@ def test_a_folder_is_held_by_one_process_and_by_its_children_after_it(tmp_path):
     assert free() and not is_held(tmp_path)
 
 
-def test_runs_are_known_again_where_mixtunes_folder_is_another(tmp_path, monkeypatch):
-    found = []
-    for home in ("here", "there"):
-        monkeypatch.setenv("MIXTUNE_HOME", str(tmp_path / home))
-        pictures = (ImageRef(str(tmp_path / home / "pocket" / "1.png")), ImageRef("/elsewhere/2.png"))
-        sample = Sample(id="1", messages=(Message("user", "q"), Message("assistant", "a")), images=pictures, task="t")
-        found.append((questions_digest([sample]), fingerprint_samples([sample])))
-    assert found[0] == found[1]
-    other = replace(sample, images=(ImageRef("/elsewhere/1.png"), pictures[1]))
-    assert questions_digest([other]) != found[0][0] and fingerprint_samples([other]) != found[0][1]
-
-
-def test_digests_tell_questions_apart():
-    sample = Sample(
-        id="1", messages=(Message("user", "q"), Message("assistant", "a")), images=(), task="t", options=("a", "b")
+def test_a_run_is_asked_its_own_task_or_those_that_were_chosen(tmp_path):
+    train = {"output_dir": "o", "learning_rate": 1e-3, "stage": "align"}
+    recipe = Recipe.model_validate(
+        {"model": {"name_or_path": "m"}, "data": {"sources": [{"path": "d"}]}, "train": train}
     )
-    same = replace(sample, origin="elsewhere")
-    assert questions_digest([sample]) == questions_digest([same])
-    for other in (replace(sample, id="2"), replace(sample, options=("a",)), replace(sample, task="u")):
-        assert questions_digest([sample]) != questions_digest([other])
-    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1})
+
+    def asked(tasks, of=None):
+        judge = JudgeSettings(benchmarks=("b",), tasks=tasks)
+        run = Run(arm="a", seed=0, folder=tmp_path, recipe=recipe, benchmarks=("b",), steps=1, task=of)
+        made = JobMaker(judge=judge, data=lambda run: "", questions={("b",): AskedFor(digest="", tasks=("p", "q"))})
+        words = made.job(run).asks["evaluation"]
+        return [after for word, after in pairwise(words) if word == "--task"]
+
+    assert asked(()) == [] and asked(("p", "q", "unseen")) == ["p", "q"]  # these questions have no unseen task
+    assert asked((), of="q") == asked(("p", "q"), of="q") == ["q"]

@@ -78,6 +78,16 @@ def test_an_arm_with_other_steps_or_batch_is_refused_unless_nothing_is_matched(p
     assert [run.steps for run in plan(arms, match="none", seeds=[0]).runs()] == [3, 9, 3]
 
 
+def test_only_chosen_tasks_are_asked_and_an_unknown_one_is_refused(plan, root):
+    test, validation = ([str(root / split / "samples.jsonl")] for split in ("test", "validation"))
+    judge = {"benchmarks": test, "validation": validation, "tasks": ["yesno"]}
+    search = {"grid": {"scaling": [1.0, 2.0]}}
+    asked = plan(evaluate=judge, search=search).questions()
+    assert {sample.task for samples in asked.values() for sample in samples} == {"yesno"} and len(asked) == 2
+    with pytest.raises(PlanError, match=r"evaluate\.tasks: .*'yesn'; did you mean 'yesno'"):
+        plan(evaluate={**judge, "tasks": ["yesno", "yesn"]}, search=search).questions()
+
+
 def test_a_budget_may_be_a_number_or_another_arm(plan):
     made = plan({
         "mixlora": {"adapter": {"preset": "mixlora"}},

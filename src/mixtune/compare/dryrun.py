@@ -71,10 +71,7 @@ def rehearse_arms(plan: Plan, names: Names, say: Callable[[str], None]) -> dict[
 
 def dry_run(plan: Plan, names: Names, console: Console) -> None:
     """Check everything, then print the plan, what is matched and what will be asked. Nothing is written."""
-    judge = plan.settings.evaluate
-    asked = {"questions": judge.benchmarks, **({"validation": judge.validation} if plan.settings.search else {})}
-    for what, benchmarks in asked.items():
-        samples = names.questions(benchmarks, judge.per_task)
+    for what, samples in zip(("questions", "validation"), plan.questions().values(), strict=False):
         tasks = Counter(sample.task for sample in samples)
         console.print(f"{what}: {len(samples):,} of {len(tasks)} task(s), {min(tasks.values())} or more of each")
     seconds = rehearse_arms(plan, names, console.print)

@@ -7,7 +7,6 @@ done), `log.txt` (all that its processes print), and what `mixtune train` and `m
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -21,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from mixtune.analyse.runs import EVALUATION
+from mixtune.compare.asked import AskedFor, digest
 from mixtune.compare.failures import reason
 from mixtune.compare.plan import Run
 from mixtune.compare.settings import JudgeSettings
-from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, movable_path, write_atomic
-from mixtune.data import Sample
+from mixtune.config import ConfigError, Recipe, dump_recipe, load_recipe, write_atomic
 from mixtune.evaluate.blind import SUFFIX
-from mixtune.evaluate.questions import prompt_of, target_of
 from mixtune.evaluate.store import RESULTS
 from mixtune.training.checkpoint import FREE_FIELDS, RESULT_FILE, changed_fields, read_json
 from mixtune.training.parts import ADAPTER_FILE, PROJECTOR_FILE
@@ -108,11 +106,11 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class JobMaker:
-    """Makes jobs of runs: how they are judged, what training data and questions hash to."""
+    """Makes jobs of runs: how they are judged, what training data hash to, the questions by their benchmarks."""
 
     judge: JudgeSettings
     data: Callable[[Run], str]
-    questions: Mapping[tuple[str, ...], str]
+    questions: Mapping[tuple[str, ...], AskedFor]
     discard_changed: bool = False
     changed: list[str] = field(default_factory=list)
 
@@ -120,7 +118,7 @@ class JobMaker:
         """The job of a run. If its folder holds another run, `changed` gets a line saying what differs."""
         folder, asks = run.folder, self._asks(run)
         asked = [[word for word in words if not word.startswith(str(folder))] for words in asks.values()]
-        made_of = {"ask": digest([asked, self.questions[run.benchmarks]])}
+        made_of = {"ask": digest([asked, self.questions[run.benchmarks].digest])}
         made_of["train"] = digest([weight_fields(run.recipe), self.data(run)]) if run.trains else ""
         text = dump_recipe(run.recipe) if run.trains else None
         job = Job(label=run.label, folder=str(folder), train=text, asks=asks, made_of=made_of, steps=run.steps)
@@ -138,22 +136,16 @@ class JobMaker:
             words += ["--attn-implementation", model.attn_implementation, "--batch-size", str(self.judge.batch_size)]
             words += [word for name in run.benchmarks for word in ("--benchmark", name + suffix)]
             words += ["--adapter", str(run.folder)] if run.trains else []
-            words += ["--task", run.task] if run.task else []
+            words += [word for task in self._tasks(run) for word in ("--task", task)]
             words += ["--per-task", str(self.judge.per_task)] if self.judge.per_task else []
             found[folder] = (*words, "--way", self.judge.way, "--out", str(run.folder / folder))
         return found if run.blind else {EVALUATION: found[EVALUATION]}
 
-
-def digest(value: Any) -> str:
-    """A short hash of plain data."""
-    return hashlib.sha256(json.dumps(value, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def questions_digest(samples: Sequence[Sample]) -> str:
-    """A short hash of what is asked: ids, tasks, prompts, answers, options and the pictures' paths."""
-    pictures = [[movable_path(image.path) for image in sample.images] for sample in samples]
-    asked = [[s.id, s.task, prompt_of(s), target_of(s), list(s.options)] for s in samples]
-    return digest([[*words, paths] for words, paths in zip(asked, pictures, strict=True)])
+    def _tasks(self, run: Run) -> tuple[str, ...]:
+        """The tasks that a run is asked, where that is not all of its benchmarks."""
+        if run.task:
+            return (run.task,)
+        return self.questions[run.benchmarks].tasks if self.judge.tasks else ()
 
 
 def weight_fields(recipe: Recipe) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 from mixtune.compare.arms import Arm, Names, fitted_arms, sized, with_keys
 from mixtune.compare.loading import Loaded
 from mixtune.compare.settings import SEARCH
-from mixtune.config import Recipe
-from mixtune.data import TaskSampler, fingerprint_samples, read_samples
+from mixtune.config import Recipe, near
+from mixtune.data import Sample, TaskSampler, fingerprint_samples, read_samples
 from mixtune.training.plan import budget
 
 
@@ -87,6 +87,22 @@ class Plan:
         tasks = sorted(set(labels))
         sampler = TaskSampler([tasks.index(label) for label in labels], settings, 0, tasks, content)
         return DataFacts(samples=len(labels), fingerprint=sampler.fingerprint, quotas=sampler.quotas)
+
+    def questions(self) -> dict[tuple[str, ...], list[Sample]]:
+        """What is asked at the end and in the search, by the benchmarks' names. Raises PlanError for a task of
+        `evaluate.tasks` that the benchmarks do not have; validation questions may lack some (unseen tasks).
+        """
+        judge = self.settings.evaluate
+        found = {}
+        for names in (judge.benchmarks, *([judge.validation] if self.settings.search else [])):
+            samples = self.names.questions(names, judge.per_task)
+            found[names] = [sample for sample in samples if not judge.tasks or sample.task in judge.tasks]
+            known = {sample.task for sample in samples}
+            unknown = [task for task in judge.tasks if task not in known]
+            if unknown and (names == judge.benchmarks or not found[names]):
+                hint = near(unknown[0], known)
+                raise PlanError(f"evaluate.tasks: no question of {', '.join(names)} belongs to {unknown[0]!r}{hint}")
+        return found
 
     def steps(self, arm: Arm, size: int | None, task: str | None = None) -> int:
         """Optimizer steps of one run of an arm."""

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mixtune.compare.asked import AskedFor
 from mixtune.compare.gather import Finished, read_finished
-from mixtune.compare.jobs import LOG_FILE, Job, JobMaker, Outcome, is_held, questions_digest
+from mixtune.compare.jobs import LOG_FILE, Job, JobMaker, Outcome, is_held
 from mixtune.compare.loading import Loaded
 from mixtune.compare.plan import Names, Plan, PlanError, Run
 from mixtune.compare.pools import LocalPool, Pool
@@ -81,10 +82,11 @@ class Comparer:
 
     def _maker(self, plan: Plan) -> JobMaker:
         """What makes jobs; the questions are read once, so that unknown or unreadable ones are an error now."""
-        judge = plan.settings.evaluate
-        asked = [judge.benchmarks, *([judge.validation] if plan.settings.search else [])]
-        hashes = {names: questions_digest(self.names.questions(names, judge.per_task)) for names in asked}
-        return JobMaker(judge=judge, data=lambda run: plan.data(run.recipe, None).fingerprint, questions=hashes)
+        return JobMaker(
+            judge=plan.settings.evaluate,
+            data=lambda run: plan.data(run.recipe, None).fingerprint,
+            questions={names: AskedFor.of(samples) for names, samples in plan.questions().items()},
+        )
 
     def _search_runs(self, plan: Plan, name: str) -> list[Run]:
         if plan.settings.search is None:

@@ -80,13 +80,15 @@ class ArmSettings(Settings):
 class JudgeSettings(Settings):
     """What every run is asked after training, as `mixtune evaluate` takes it.
 
-    benchmarks: the final questions. validation: those of the search. per_task: only so many of a task, always the same.
-    way: which answers count, ranked options or greedy ones. blind: ask every arm's first seed once more with wrong
-    pictures (benchmarks named `NAME:blind`), which says what the pictures are good for.
+    benchmarks: the final questions. validation: those of the search. tasks: only these (a specialist is asked its own).
+    per_task: only so many of a task, always the same. way: which answers count, ranked options or greedy ones. blind:
+    ask every arm's first seed once more with wrong pictures (benchmarks named `NAME:blind`), which says what the
+    pictures are good for.
     """
 
     benchmarks: Annotated[Names, AfterValidator(_some)]
     validation: Names = ()
+    tasks: Names = ()
     per_task: Count | None = None
     batch_size: Count = 64
     way: Literal["rank", "greedy"] = "rank"
