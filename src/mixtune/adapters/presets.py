@@ -79,6 +79,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             r=32, lora_dropout=0.05, num_experts=3, context="token", router="linear", gate="straight-through",
             router_bias=True, router_scope="mlp", router_aux_loss_coef=1e-2, mixture_modules=MLP_LINEARS,
         ),
+        "instance-mole": Preset(
+            source="mixtune: one LoRA expert for each instance and linear, as in llava-mole's sum over experts (METHODS "
+            "2), chosen by a router that reads how a prompt differs from the mean prompt",
+            r=4, num_experts=8, context="instance", router="linear", gate="straight-through", router_bias=True,
+            router_center=True,
+        ),
         "llava-mole-released": Preset(
             source="released code of arXiv 2401.16160: sparse in training, dense in inference (METHODS 2, M1-M3)",
             r=32, lora_dropout=0.05, num_experts=3, context="token", router="linear", gate="none",
