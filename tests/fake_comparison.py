@@ -44,6 +44,7 @@ def tested(found: dict[str, Any]) -> dict[str, Any]:
     return {
         **found,
         "p_questions": p,
+        "p": p,
         "p_seeds": 0.25 if found["seeds"] else None,
         "p_holm": min(1.0, 2 * p),
         "decided": decided,

@@ -10,8 +10,9 @@ from tiny import VOCABULARY, tiny_llava
 
 PRESETS = tuple(presets.PRESETS)
 INSTANCE = tuple(name for name, row in presets.PRESETS.items() if row.context == "instance")
+CENTERED = tuple(name for name, row in presets.PRESETS.items() if row.router_center)
 FACTORS = {"r": 2, "num_factors": 6, "lora_dropout": 0.0, "scaling": 2.0}
-SMALL = {"lora": {"r": 4}, **dict.fromkeys(INSTANCE, FACTORS)}
+SMALL = {"lora": {"r": 4}, **{name: FACTORS for name, row in presets.PRESETS.items() if row.num_factors}}
 EXPERTS = {"r": 3, "lora_dropout": 0.0}
 
 ALL_POSITIONS = "reads answers and padding, and reads again at every decoding step (METHODS D6, D7)"

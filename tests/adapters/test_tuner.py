@@ -19,7 +19,7 @@ from mixtune import MixtureConfig, get_peft_model
 from mixtune.adapters import trainable_breakdown
 from mixtune.adapters.hooks import ATTRIBUTE
 from mixtune.adapters.layer import MixtureLinear
-from routed import PRESETS, adapted, batch, config, randomise, sample
+from routed import CENTERED, PRESETS, adapted, batch, config, randomise, sample
 from tiny import tiny_llava
 from tolerances import TOL
 
@@ -225,9 +225,7 @@ def test_peft_reports_on_it(tmp_path, preset, capsys):
     model = adapted(preset, modules_to_save=["multi_modal_projector"])
     status = model.get_model_status()
     assert (status.peft_types, status.num_adapter_layers) == ({"default": "MIXTURE"}, 14 + 1)
-    assert status.requires_grad == {
-        "default": "irregular" if preset in (*FROZEN, "mixlora-centered") else True
-    }  # centers
+    assert status.requires_grad == {"default": "irregular" if preset in (*FROZEN, *CENTERED) else True}
     layers = [layer for layer in model.get_layer_status() if layer.module_type == "MixtureLinear"]
     assert len(layers) == 14 and all(layer.available_adapters == ["default"] for layer in layers)
     model.print_trainable_parameters()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mixtune.compare.estimates import accuracy, difference, holm, permutation_p
+from mixtune.compare.estimates import Estimate, accuracy, difference, holm, joint_p, permutation_p
 from mixtune.evaluate.statistics import wilson_bounds
 
 
@@ -80,6 +80,51 @@ def test_the_test_by_question_is_exact_where_questions_are_few():
 def test_the_test_keeps_its_level_where_nothing_differs():
     found = [permutation_p(answers({"a": 0.5}, 1, 12, s), answers({"a": 0.5}, 1, 12, s + 999))[0] for s in range(60)]
     assert np.mean(np.array(found) < 0.05) <= 0.15
+
+
+def test_questions_about_one_picture_are_one_draw():
+    first = answers({"a": 0.8}, seeds=1, questions=100)
+    second = answers({"a": 0.6}, seeds=1, questions=100, seed=1)
+    twice = [{"a": side["a"], "b": side["a"]} for side in (first, second)]  # a second task that always agrees
+    shared = {task: [str(number) for number in range(100)] for task in "ab"}
+    once, doubled = difference(first, second), difference(*twice, shared)
+    assert doubled.questions == pytest.approx(once.questions, abs=0.01)
+    assert permutation_p(*twice, shared)[0] == pytest.approx(permutation_p(first, second)[0], abs=0.01)
+    alone = difference(*twice)  # as if they were 200 pictures
+    assert np.diff(alone.questions) < 0.8 * np.diff(doubled.questions)
+
+
+def test_tasks_that_disagree_on_every_picture_leave_nothing_to_draw():
+    right = np.array([[1.0, 0.0, 1.0, 0.0]])
+    pair = {"a": right, "b": 1 - right}, {"a": np.zeros((1, 4)), "b": np.zeros((1, 4))}
+    found = difference(*pair, {task: list("wxyz") for task in "ab"})
+    assert found.questions == pytest.approx((0.5, 0.5)) and found.mean == 0.5
+
+
+def test_the_joint_p_is_where_the_joint_interval_touches_zero():
+    by_seed = (0.30, 0.34, 0.38)
+    half = stats.sem(by_seed) * stats.t.ppf(0.975, 2)
+    for mean in (half, -half):  # without questions it is Student's test of the seeds
+        found = Estimate(mean=mean, low=0, high=0, seeds=None, questions=(mean, mean), by_seed=by_seed)
+        assert joint_p(found) == pytest.approx(0.05)
+    alone = Estimate(mean=0.2, low=0, high=0, seeds=None, questions=(0.0, 0.5), by_seed=(0.2,))
+    assert joint_p(alone) == pytest.approx(0.05)  # one seed: the questions' interval, on zero's side
+    both = difference(answers({"a": 0.56}), answers({"a": 0.5}, seed=1))
+    assert (joint_p(both) < 0.05) == (both.low > 0 or both.high < 0)
+    assert joint_p(difference(answers({"a": 0.5}), answers({"a": 0.5}))) == 1.0
+    assert joint_p(difference(answers({"a": 0.9}, 8), answers({"a": 0.1}, 8, seed=1))) < 1e-6
+
+
+def test_few_arms_are_decided_where_only_seeds_differ():
+    random, wrong, draws = np.random.default_rng(0), 0, 60
+    for _ in range(draws):  # twelve arms that differ by their seeds alone, against one baseline
+        base = (random.random((3, 400)) < 0.5 + random.normal(0, 0.08, (3, 1))).astype(float)
+        p_values = []
+        for _ in range(12):
+            arm = (random.random((3, 400)) < 0.5 + random.normal(0, 0.08, (3, 1))).astype(float)
+            p_values.append(joint_p(difference({"a": arm}, {"a": base})))
+        wrong += min(holm(p_values)) < 0.05
+    assert wrong / draws < 0.12
 
 
 def test_holms_correction():

@@ -1,5 +1,6 @@
 """Answers of runs as arrays: specialists joined, halves left out, questions that changed found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +49,20 @@ def test_pairs_share_seeds_and_an_untuned_run_stands_for_all(ended):
     runs += [ended("b", seed, {"t": {"q": False, "r": True}}) for seed in (1, 2, 3)]
     runs += [ended("base", 0, {"t": {"q": False, "r": False}}, trains=False)]
     table = Table(runs, {"a": {0: 1, 1: 1, 2: 1}, "b": {1: 1, 2: 1, 3: 1}, "base": {0: 1}})
-    first, second, seeds = table.paired("a", "b", ["t"])
-    assert seeds == [1, 2]
-    np.testing.assert_array_equal(first["t"] - second["t"], [[1, -1], [1, -1]])
-    first, second, seeds = table.paired("base", "b", ["t"])
-    assert seeds == [1, 2, 3] and first["t"].shape == second["t"].shape == (3, 2) and not first["t"].any()
+    pair = table.paired("a", "b", ["t"])
+    assert pair.seeds == [1, 2] and pair.pictures == {"t": ["t q", "t r"]}  # nothing shown: each its own
+    np.testing.assert_array_equal(pair.first["t"] - pair.second["t"], [[1, -1], [1, -1]])
+    pair = table.paired("base", "b", ["t"])
+    assert pair.seeds == [1, 2, 3] and pair.first["t"].shape == pair.second["t"].shape == (3, 2)
+    assert not pair.first["t"].any()
+
+
+def test_a_pair_knows_what_its_questions_show(ended):
+    runs = [ended(arm, 0, {"t": {"q": True}, "u": {"p": True, "o": False}}) for arm in ("a", "b")]
+    runs = [replace(run, pictures={"q": "1.png", "p": "1.png"}) for run in runs]
+    pair = Table(runs, {"a": {0: 1}, "b": {0: 1}}).paired("a", "b", ["t", "u"])
+    assert pair.pictures == {"t": ["1.png"], "u": ["u o", "1.png"]}
+    assert list(pair.of(["u"]).first) == list(pair.of(["u"]).pictures) == ["u"]
 
 
 def test_questions_that_changed_between_runs_are_an_error(ended):

@@ -46,7 +46,7 @@ def test_differences_and_gaps_are_of_means(finished):
     for arm, found in entry["differences"].items():
         seen = found["splits"]["seen"]
         assert seen["mean"] == pytest.approx(means[arm] - means["lora"])
-        assert seen["low"] <= seen["mean"] <= seen["high"] and seen["p_holm"] >= seen["p_questions"]
+        assert seen["low"] <= seen["mean"] <= seen["high"] and seen["p_holm"] >= seen["p"] >= seen["p_questions"]
         assert found["seeds"] == [0, 1]
     gaps = entry["gaps"]["specialists"]
     assert set(gaps) == {"lora", "mixlora"}
@@ -72,6 +72,7 @@ def test_it_says_what_was_matched_and_made_of(finished):
     assert result["matched"][0] == "Every arm takes 3 optimizer steps of 2 samples."
     assert "specialists: each specialist takes all these steps, on its task alone." in result["matched"]
     assert result["format"] == 1 and result["seeds"] == [0, 1] and result["settings"]["scale"] == 2.0
+    assert {"p", "p_holm", "decided"} <= set(result["methods"])
     assert "torch" in result["environment"] and {"interval", "p_questions", "p_seeds"} <= set(result["methods"])
     assert result["published"]["rows"][0]["row"]["model"] == "LLaVA_Align"
     json.dumps(result, allow_nan=False)

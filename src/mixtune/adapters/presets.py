@@ -80,8 +80,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             router_bias=True, router_scope="mlp", router_aux_loss_coef=1e-2, mixture_modules=MLP_LINEARS,
         ),
         "instance-mole": Preset(
-            source="mixtune: one LoRA expert for each instance and linear, as in llava-mole's sum over experts (METHODS "
-            "2), chosen by a router that reads how a prompt differs from the mean prompt",
+            source=f"{_MOLE}, its top-1 experts with gates that let routers learn (METHODS 2), but a router for each "
+            "linear, chosen once an instance by how its prompt differs from the mean prompt; no balance loss",
             r=4, num_experts=8, context="instance", router="linear", gate="straight-through", router_bias=True,
             router_center=True,
         ),

@@ -74,6 +74,7 @@ def dry_run(plan: Plan, names: Names, console: Console) -> None:
     for what, samples in zip(("questions", "validation"), plan.questions().values(), strict=False):
         tasks = Counter(sample.task for sample in samples)
         console.print(f"{what}: {len(samples):,} of {len(tasks)} task(s), {min(tasks.values())} or more of each")
+        console.print(f"  {', '.join(tasks)}")
     seconds = rehearse_arms(plan, names, console.print)
     for line in matched(plan):
         console.print(line)

@@ -9,32 +9,40 @@ Legend: S seeds, Q questions of one task; answers y_SQ are 1 (right) or 0.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from mixtune.evaluate.statistics import wilson_bounds
 
 Answers = Mapping[str, np.ndarray]
 """y_SQ of each task; the rows of all tasks are the same seeds, the columns the task's questions in one order."""
 
+Pictures = Mapping[str, Sequence[str]]
+"""What each question of a task shows: questions that show the same, whatever their tasks, are one draw."""
+
 CONFIDENCE, RESAMPLES, LEVEL = 0.95, 10_000, 0.05
+TINY = 1e-12
 
 METHODS = {
     "interval": "95 %; square root of the sum of squares of two half-widths, for other training seeds and for other "
     "questions of the same tasks (not for other tasks)",
     "seeds": "Student's t over the seeds' means; none with one seed",
     "questions": "an accuracy: Wilson's interval of each task on its questions (answers averaged over seeds), joined "
-    "over tasks by Zou and Donner 2008; a difference: percentile bootstrap over questions, all seeds of a question "
-    "together, stratified by task, 10,000 resamples",
-    "p_questions": "paired permutation test (scipy.stats.permutation_test), unit: a question, whose answers of all "
-    "seeds change sides together; it speaks of these trained models",
+    "over tasks by Zou and Donner 2008 as if no questions shared a picture; a difference: percentile bootstrap over "
+    "pictures, all questions about a picture and all their seeds together, stratified by the tasks that ask about it, "
+    "10,000 resamples",
+    "p_questions": "paired permutation test (scipy.stats.permutation_test), unit: a picture, whose answers of all "
+    "tasks and seeds change sides together; it speaks of these trained models",
     "p_seeds": "the same test, unit: a seed (a pair of training runs); it speaks of the method, and cannot be below "
     "2 / 2^seeds",
-    "p_holm": "p_questions after Holm's correction over the arms of a table",
+    "p": "the larger of p_questions and the level at which the joint interval would touch zero (Student's t for the "
+    "seeds, normal for the questions); it speaks of the method and of such questions",
+    "p_holm": "p after Holm's correction over the arms of a table",
     "decided": "the interval leaves zero out and p_holm is below 0.05",
 }
 
@@ -72,32 +80,65 @@ def accuracy(answers: Answers) -> Estimate:
     return Estimate(**{**vars(joined), **clipped})
 
 
-def difference(first: Answers, second: Answers, seed: int = 0) -> Estimate:
+def difference(first: Answers, second: Answers, pictures: Pictures | None = None, seed: int = 0) -> Estimate:
     """Mean accuracy of `first` minus that of `second` on the same questions, seed by seed.
 
-    Raises ValueError if their tasks or shapes differ.
+    Without `pictures` every question is a draw of its own. Raises ValueError if their tasks or shapes differ.
     """
     gaps = _gaps(first, second)
     random = np.random.default_rng(seed)
     drawn = np.zeros(RESAMPLES)
-    for gap_SQ in gaps.values():
-        values, counts = np.unique(gap_SQ.mean(0), return_counts=True)  # few different ones: seeds are few
+    for parts in _by_picture(gaps, pictures).values():
+        values, counts = np.unique(parts.round(12), return_counts=True)  # few different ones: seeds are few
         size = int(counts.sum())
-        drawn += random.multinomial(size, counts / size, size=RESAMPLES) @ values / size
+        drawn += random.multinomial(size, counts / size, size=RESAMPLES) @ values
     by_seed = _by_seed(gaps)
     mean = float(np.mean(by_seed))
-    low, high = np.quantile(drawn / len(gaps), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return _joined(mean, (max(0.0, mean - float(low)), max(0.0, float(high) - mean)), by_seed)
 
 
-def permutation_p(first: Answers, second: Answers, seed: int = 0) -> tuple[float, float | None]:
-    """(p with a question as the unit, p with a seed as the unit or None with one seed), both two-sided."""
+def permutation_p(
+    first: Answers, second: Answers, pictures: Pictures | None = None, seed: int = 0
+) -> tuple[float, float | None]:
+    """(p with a picture as the unit, p with a seed as the unit or None with one seed), both two-sided."""
     gaps = _gaps(first, second)
-    weighted = [gap_SQ.mean(0) / (gap_SQ.shape[1] * len(gaps)) for gap_SQ in gaps.values()]
-    by_question = np.concatenate(weighted)
-    by_question = by_question[by_question != 0]  # changing sides changes nothing there
+    by_picture = np.concatenate(list(_by_picture(gaps, pictures).values()))
+    by_picture = by_picture[np.abs(by_picture) > TINY]  # changing sides changes nothing there
     by_seed = np.asarray(_by_seed(gaps))
-    return _sign_p(by_question, seed), _sign_p(by_seed, seed) if len(by_seed) > 1 else None
+    return _sign_p(by_picture, seed), _sign_p(by_seed, seed) if len(by_seed) > 1 else None
+
+
+def joint_p(found: Estimate) -> float:
+    """The level 1 - c at which an interval like `found`'s would touch zero: α with |mean| = hypot(t_α a, z_α b), t of
+    Student for the seeds' standard error a, z normal for the questions' b (their half-width on zero's side / z_.05).
+    """
+    if found.mean == 0:
+        return 1.0
+    count, usual = len(found.by_seed), float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    towards = found.mean - found.questions[0] if found.mean > 0 else found.questions[1] - found.mean
+    seeds = float(np.std(found.by_seed, ddof=1)) / math.sqrt(count) if count > 1 else 0.0
+
+    def beyond(level: float) -> float:
+        t = float(stats.t.isf(level / 2, count - 1)) if count > 1 else 0.0
+        return math.hypot(t * seeds, float(stats.norm.isf(level / 2)) * towards / usual) - abs(found.mean)
+
+    return float(optimize.brentq(beyond, TINY, 1.0)) if beyond(TINY) > 0 else TINY
+
+
+def _by_picture(gaps: Answers, pictures: Pictures | None) -> dict[frozenset[str], np.ndarray]:
+    """What each picture adds to the mean gap, by the tasks that ask about it: these are the strata."""
+    parts: dict[str, float] = defaultdict(float)
+    tasks: dict[str, set[str]] = defaultdict(set)
+    for task, gap_SQ in gaps.items():
+        shown = pictures[task] if pictures else [f"{task} {number}" for number in range(gap_SQ.shape[1])]
+        for name, gap in zip(shown, gap_SQ.mean(0) / (gap_SQ.shape[1] * len(gaps)), strict=True):
+            parts[name] += float(gap)
+            tasks[name].add(task)
+    strata: dict[frozenset[str], list[float]] = defaultdict(list)
+    for name, part in parts.items():
+        strata[frozenset(tasks[name])].append(part)
+    return {key: np.array(values) for key, values in strata.items()}
 
 
 def _sign_p(gaps: np.ndarray, seed: int) -> float:

@@ -18,14 +18,15 @@ from mixtune.training.checkpoint import RESULT_FILE, read_json
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A finished run: its results.json, its answers (right or wrong by question), its train_result.json or {}, the
-    accuracies of its blind control by task.
+    """A finished run: its results.json, its answers (right or wrong by question), what is shown with each question, its
+    train_result.json or {}, the accuracies of its blind control by task.
     """
 
     run: Run
     results: Mapping[str, Any]
     right: Mapping[str, Mapping[str, bool]]
     targets: Mapping[str, str]
+    pictures: Mapping[str, str] = field(default_factory=dict)
     trained: Mapping[str, Any] = field(default_factory=dict)
     blind: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -46,6 +47,7 @@ def read_finished(run: Run, way: str) -> Finished:
         results=read_json(folder / RESULTS),
         right=right,
         targets={row["id"]: row["target"] for row in rows},
+        pictures={row["id"]: row["image"] for row in rows if row.get("image")},
         trained=read_json(run.folder / RESULT_FILE) if run.trains else {},
         blind=_blind(run.folder / BLIND / RESULTS, way) if run.blind else {},
     )
@@ -70,6 +72,24 @@ def check_same_questions(finished: Sequence[Finished]) -> None:
                 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Answers of two arms to the same questions, y_SQ by task; what each question shows; the seeds that both have."""
+
+    first: dict[str, np.ndarray]
+    second: dict[str, np.ndarray]
+    pictures: dict[str, list[str]]
+    seeds: list[int]
+
+    def of(self, tasks: Sequence[str]) -> Paired:
+        """Of some tasks only."""
+        parts = ({task: side[task] for task in tasks} for side in (self.first, self.second))
+        first, second = parts
+        return Paired(
+            first=first, second=second, pictures={task: self.pictures[task] for task in tasks}, seeds=self.seeds
+        )
+
+
 class Table:
     """Answers of the runs of one data size: for each arm its seeds, tasks and questions.
 
@@ -88,6 +108,7 @@ class Table:
         for (arm, seed), found in counts.items():
             if found < expected[arm][seed]:
                 self._right[arm].pop(seed, None)
+        self._pictures = {name: shown for each in finished for name, shown in each.pictures.items()}
         self._fixed = {each.run.arm for each in finished if not each.run.trains}
 
     @property
@@ -108,15 +129,16 @@ class Table:
         """y_SQ of each of `tasks`, over the questions that all seeds answered."""
         return {task: self._rows(arm, self.seeds(arm), task, self._asked([arm], task)) for task in tasks}
 
-    def paired(self, first: str, second: str, tasks: Sequence[str]) -> tuple[dict, dict, list[int]]:
-        """(answers of the first, of the second, seeds) over the seeds and questions that both have."""
+    def paired(self, first: str, second: str, tasks: Sequence[str]) -> Paired:
+        """The answers of two arms over the seeds and questions that both have."""
         pools = [set(self.seeds(arm)) for arm in (first, second) if arm not in self._fixed]
         seeds = sorted(set.intersection(*pools)) if pools else self.seeds(first)
         if not seeds:
-            return {}, {}, []
+            return Paired(first={}, second={}, pictures={}, seeds=[])
         asked = {task: self._asked([first, second], task) for task in tasks}
         mine, other = ({task: self._rows(arm, seeds, task, asked[task]) for task in tasks} for arm in (first, second))
-        return mine, other, seeds
+        shown = {task: [self._pictures.get(name, f"{task} {name}") for name in names] for task, names in asked.items()}
+        return Paired(first=mine, second=other, pictures=shown, seeds=seeds)
 
     def _asked(self, arms: Sequence[str], task: str) -> list[str]:
         sets = [set(tasks[task]) for arm in arms for tasks in self._right[arm].values()]

@@ -90,18 +90,21 @@ class Plan:
 
     def questions(self) -> dict[tuple[str, ...], list[Sample]]:
         """What is asked at the end and in the search, by the benchmarks' names. Raises PlanError for a task of
-        `evaluate.tasks` that the benchmarks do not have; validation questions may lack some (unseen tasks).
+        `evaluate.tasks` without questions; validation questions may lack those that no arm trains on (unseen tasks).
         """
-        judge = self.settings.evaluate
+        judge, base = self.settings.evaluate, self.arms[self.settings.baseline]
+        trained = self.data(base.recipe, None).quotas if judge.tasks else {}
+        wanted = {judge.benchmarks: judge.tasks}
+        if self.settings.search:
+            wanted[judge.validation] = tuple(task for task in judge.tasks if task in trained)
         found = {}
-        for names in (judge.benchmarks, *([judge.validation] if self.settings.search else [])):
+        for names, tasks in wanted.items():
             samples = self.names.questions(names, judge.per_task)
             found[names] = [sample for sample in samples if not judge.tasks or sample.task in judge.tasks]
             known = {sample.task for sample in samples}
-            unknown = [task for task in judge.tasks if task not in known]
-            if unknown and (names == judge.benchmarks or not found[names]):
-                hint = near(unknown[0], known)
-                raise PlanError(f"evaluate.tasks: no question of {', '.join(names)} belongs to {unknown[0]!r}{hint}")
+            for task in [task for task in tasks if task not in known]:
+                hint = near(task, known)
+                raise PlanError(f"evaluate.tasks: no question of {', '.join(names)} belongs to {task!r}{hint}")
         return found
 
     def steps(self, arm: Arm, size: int | None, task: str | None = None) -> int:
@@ -174,7 +177,8 @@ class Plan:
             yield Run(folder=folder, recipe=whole, steps=steps, trains=arm.trains, **common)
             return
         tasks = list(self.data(arm.recipe, size).quotas)
-        for task in tasks:
+        judged = self.settings.evaluate.tasks
+        for task in [task for task in tasks if not judged or task in judged]:
             steps, place = self.steps(arm, size, task), folder / slug(task)
             train = recipe.train.model_copy(update={"max_steps": steps, "seed": seed, "output_dir": str(place)})
             alone = {"sampling": "weights", "weights": {name: float(name == task) for name in tasks}}

@@ -10,8 +10,8 @@ import numpy as np
 
 from mixtune.adapters import MixtureConfig
 from mixtune.compare.arms import Arm
-from mixtune.compare.estimates import LEVEL, METHODS, accuracy, difference, holm, permutation_p
-from mixtune.compare.gather import Finished, Table, check_same_questions
+from mixtune.compare.estimates import LEVEL, METHODS, Estimate, accuracy, difference, holm, joint_p, permutation_p
+from mixtune.compare.gather import Finished, Paired, Table, check_same_questions
 from mixtune.compare.plan import Plan, Run
 from mixtune.compare.published import beside_paper, protocols
 from mixtune.config import Recipe
@@ -93,31 +93,36 @@ def differences(
     found: dict[str, dict[str, Any]] = {}
     for arm in arms:
         shared = [task for task in table.tasks(arm) if task in table.tasks(baseline)]
-        first, second, seeds = table.paired(arm, baseline, shared)
-        if arm == baseline or not seeds or not shared:
+        pair = table.paired(arm, baseline, shared)
+        if arm == baseline or not pair.seeds or not shared:
             continue
         splits: dict[str, Any] = {}
         for split in SPLITS:
             inside = [task for task in shared if facts[task]["split"] == split]
             if inside:
-                pair = ({task: side[task] for task in inside} for side in (first, second))
-                splits[split] = _tested(*pair) | {"tasks": len(inside)}
-        tasks = {task: difference({task: first[task]}, {task: second[task]}).as_dict() for task in shared}
-        found[arm] = {"seeds": seeds, "splits": splits, "tasks": tasks}
+                splits[split] = _tested(pair.of(inside)) | {"tasks": len(inside)}
+        tasks = {task: _gap(pair.of([task])).as_dict() for task in shared}
+        found[arm] = {"seeds": pair.seeds, "splits": splits, "tasks": tasks}
     _correct(found)
     return found
 
 
-def _tested(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    p_questions, p_seeds = permutation_p(first, second)
-    return difference(first, second).as_dict() | {"p_questions": p_questions, "p_seeds": p_seeds}
+def _gap(pair: Paired) -> Estimate:
+    return difference(pair.first, pair.second, pair.pictures)
+
+
+def _tested(pair: Paired) -> dict[str, Any]:
+    gap = _gap(pair)
+    p_questions, p_seeds = permutation_p(pair.first, pair.second, pair.pictures)
+    tests = {"p_questions": p_questions, "p_seeds": p_seeds, "p": max(p_questions, joint_p(gap))}
+    return gap.as_dict() | tests
 
 
 def _correct(found: Mapping[str, Mapping[str, Any]]) -> None:
     """Add p_holm and decided to every split of every arm."""
     for split in SPLITS:
         rows = [arm["splits"][split] for arm in found.values() if split in arm["splits"]]
-        for row, p_value in zip(rows, holm([row["p_questions"] for row in rows]), strict=True):
+        for row, p_value in zip(rows, holm([row["p"] for row in rows]), strict=True):
             row["p_holm"] = p_value
             row["decided"] = (row["low"] > 0 or row["high"] < 0) and p_value < LEVEL
 

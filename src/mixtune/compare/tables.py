@@ -73,7 +73,7 @@ def _overall(entry: Mapping[str, Any], name: str, planned: Mapping[str, int]) ->
         for split in splits:
             gap = entry["differences"].get(arm, {}).get("splits", {}).get(split)
             row += [per_cent(found["splits"].get(split)) + _fewer(entry, found, split), per_cent(gap, sign=True)]
-            row += [_p(gap, "p_questions"), _p(gap, "p_holm"), ("yes" if gap["decided"] else "no") if gap else DASH]
+            row += [_p(gap, "p"), _p(gap, "p_holm"), ("yes" if gap["decided"] else "no") if gap else DASH]
         rows.append(row)
     chances = [_chance_row(entry, splits)]
     return Grid(title=f"mean accuracy over tasks, 95 % intervals{name}", header=header, rows=[*rows, *chances])

@@ -27,12 +27,12 @@ def accuracy_cell(found: Mapping[str, Any] | None) -> dict[str, str]:
 def difference_cell(found: Mapping[str, Any] | None) -> dict[str, Any]:
     """A difference in points, its interval, its p-values, and a sign if it is decided."""
     if not found:
-        return {"value": DASH, "interval": "", "sign": "", "holm": "", "questions": "", "seeds": "", "decided": ""}
+        return {"value": DASH, "interval": "", "sign": "", "holm": "", "p": "", "seeds": "", "decided": ""}
     return {
         "value": points(found["mean"]),
         "interval": interval(found),
         "sign": sign_of(found) if found["decided"] else "",
-        "questions": p_value(found["p_questions"]),
+        "p": p_value(found["p"]),
         "holm": p_value(found["p_holm"]),
         "seeds": p_value(found["p_seeds"]),
         "decided": "yes" if found["decided"] else "no",

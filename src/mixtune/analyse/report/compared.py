@@ -64,12 +64,32 @@ class Compared:
 
     @property
     def mixtures(self) -> list[str]:
-        """Arms that choose among factors or experts and have results, but the baseline."""
+        """Arms with results that choose among factors or experts, but the baseline and controls whose routers are kept
+        from learning.
+        """
+        return [name for name in self._joint(choosing=True) if not self._is_control(name)]
+
+    @property
+    def plain(self) -> list[str]:
+        """Arms with results whose adapters choose nothing, but the baseline."""
+        return self._joint(choosing=False)
+
+    def _joint(self, *, choosing: bool) -> list[str]:
         return [
             name for name, arm in self.facts.items()
-            if arm["kind"] == "joint" and (arm.get("num_factors") or arm.get("num_experts"))
-            and name in self.last["arms"] and name != self.baseline
+            if arm["kind"] == "joint" and arm["preset"] and name in self.last["arms"] and name != self.baseline
+            and bool(arm.get("num_factors") or arm.get("num_experts")) == choosing
         ]  # fmt: skip
+
+    def _is_control(self, arm: str) -> bool:
+        given = self.content["settings"].get("arms", {}).get(arm, {}).get("adapter") or {}
+        return given.get("router_trainable") is False or given.get("random_routing") is True
+
+    @property
+    def specialists_share(self) -> float | None:
+        """How many samples all specialists of a seed take together for one of the baseline; None if not known."""
+        counts = [self.facts[name].get("samples") if name else None for name in (self.specialists, self.baseline)]
+        return counts[0] / counts[1] if counts[0] and counts[1] else None
 
     @property
     def specialists(self) -> str | None:

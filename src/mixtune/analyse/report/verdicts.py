@@ -39,7 +39,7 @@ def headline(compared: Compared) -> str:
         parts.append(f"{base}, trained on all tasks at once, and specialists differ by no more than noise")
     else:
         side = "behind" if gap["mean"] < 0 else "ahead of"
-        parts.append(f"{base}, trained on all tasks at once, is {size_words(gap)} {side} specialists")
+        parts.append(f"{base}, trained on all tasks at once, is {size_words(gap)} {side} specialists{_seen(compared)}")
     parts.append(_mixture_headline(compared))
     text = "; ".join(parts)
     told = [*([gap] if gap else []), *_gaps(compared, _first_split(compared)).values()]
@@ -56,13 +56,30 @@ def _mixture_headline(compared: Compared) -> str:
     where = f"on {split} tasks"
     if ahead:
         best = max(ahead, key=lambda name: ahead[name]["mean"])
-        more = f" ({len(ahead)} of {plural(len(gaps), 'mixture')} are ahead)" if len(ahead) > 1 else ""
-        return f"{best} is {size_words(ahead[best])} ahead of {base} {where}{more}"
+        of = f", the best of {len(gaps)} mixtures," if len(gaps) > 1 else ""
+        more = f" ({len(ahead)} are ahead)" if len(ahead) > 1 else ""
+        return f"{best}{of} is {size_words(ahead[best])} ahead of {base} {where}{more}{_plain_headline(compared)}"
     if all(verdict(gap) == "behind" for gap in gaps.values()):
         return f"{_all(len(gaps))} behind {base} {where}"
     if len(gaps) == 1:
         return f"{next(iter(gaps))} and {base} differ {where} by no more than noise"
     return f"none of the {len(gaps)} mixtures is ahead of {base} {where} by more than noise"
+
+
+def _plain_headline(compared: Compared) -> str:
+    """The plain LoRA that is furthest ahead of the baseline, with what it has more of; "" if none is."""
+    found = {name: compared.difference(name, _first_split(compared)) for name in compared.plain}
+    ahead = {name: gap for name, gap in found.items() if gap is not None and verdict(gap) == "ahead"}
+    if not ahead:
+        return ""
+    best = max(ahead, key=lambda name: ahead[name]["mean"])
+    return f"; so is {best}, without a mixture, by {size_words(ahead[best])}"
+
+
+def _seen(compared: Compared) -> str:
+    """How often specialists saw their tasks, where that is not as often as the baseline did."""
+    share = compared.specialists_share
+    return f", which saw each task {share:.2g} times as often" if share and abs(share - 1) > NEAR else ""
 
 
 def together_sentence(compared: Compared) -> str:
@@ -107,8 +124,7 @@ def size_sentence(compared: Compared) -> str:
     start = f"{best} trains {sizes[best] / sizes[base]:.1f} times as many parameters as {base}"
     peers = [
         name for name, arm in compared.facts.items()
-        if arm["kind"] == "joint" and name not in (base, *compared.mixtures) and arm["preset"]
-        and abs(sizes[name] / sizes[best] - 1) <= NEAR
+        if name in compared.plain and abs(sizes[name] / sizes[best] - 1) <= NEAR
     ]  # fmt: skip
     gaps = {name: compared.difference(name, _first_split(compared)) for name in peers}
     told = [named(name, gap) + _noise(gap) for name, gap in gaps.items() if gap]
@@ -187,9 +203,9 @@ def caveats(compared: Compared) -> Sequence[str]:
         )
     share = compared.facts[compared.specialists]["specialist_steps"] if compared.specialists else None
     if share == "matched":
-        found.append(
-            "A specialist spends all its steps on one task, so it saw that task more often than the joint run did."
-        )
+        times = compared.specialists_share
+        often = f"{times:.2g} times as often as" if times else "more often than"
+        found.append(f"A specialist spends all its steps on one task, so it saw that task {often} the joint run did.")
     elif share == "share":
         found.append(
             "A specialist takes its task's share of the steps, so it saw that task as often as the joint run did."
