@@ -14,22 +14,22 @@ def scope(**changes):
 
 def test_the_mean_is_computed_once_for_a_shared_input():
     opened, x_BTD = scope(), torch.randn(2, 3, 4, requires_grad=True)
-    first = opened.pool(x_BTD, whole=False, detach=True)
-    assert opened.pool(x_BTD, whole=False, detach=True) is first and not first.requires_grad
+    first = opened.pool(x_BTD, over="prompt", detach=True)
+    assert opened.pool(x_BTD, over="prompt", detach=True) is first and not first.requires_grad
     torch.testing.assert_close(first[0], x_BTD[0, :2].mean(0).detach())
-    assert opened.pool(x_BTD, whole=False, detach=False).requires_grad
-    torch.testing.assert_close(opened.pool(x_BTD, whole=True, detach=True), x_BTD.mean(1).detach())
-    assert opened.pool(x_BTD.detach().clone(), whole=False, detach=True) is not first
+    assert opened.pool(x_BTD, over="prompt", detach=False).requires_grad
+    torch.testing.assert_close(opened.pool(x_BTD, over="all", detach=True), x_BTD.mean(1).detach())
+    assert opened.pool(x_BTD.detach().clone(), over="prompt", detach=True) is not first
 
 
 def test_other_positions_are_refused():
     with pytest.raises(ValueError, match=r"its input has shape \(2, 5, 4\)"):
-        scope().pool(torch.zeros(2, 5, 4), whole=False, detach=True)
+        scope().pool(torch.zeros(2, 5, 4), over="prompt", detach=True)
 
 
 def test_running_again_shares_what_was_made_and_nothing_live():
     opened = scope()
-    opened.pool(torch.zeros(2, 3, 4), whole=False, detach=True)
+    opened.pool(torch.zeros(2, 3, 4), over="prompt", detach=True)
     opened.live[("a", "b")] = object()
     again = opened.again()
     assert again.made is opened.made and again.auxiliary is opened.auxiliary and again.keep is opened.keep

@@ -39,7 +39,7 @@ def center_routers(model: nn.Module) -> Iterator[None]:
     def watch(layer: Any, args: tuple[Tensor, ...]) -> None:
         x_BTD = args[0] if args[0].dim() == 3 else args[0][None]
         for plan in _centred(layer):
-            h_BD = layer.holder.scope.pool(x_BTD, whole=plan.config.pooling == "all", detach=True)
+            h_BD = layer.holder.scope.pool(x_BTD, over=plan.config.pooling, detach=True)
             sums[plan] = sums.get(plan, 0.0) + h_BD.double().sum(0)
             counts[plan] = counts.get(plan, 0) + h_BD.shape[0]
 

@@ -80,6 +80,9 @@ TOWERS = tuple(dict.fromkeys(name for row in FAMILIES for name in row.towers))
 PROJECTORS = tuple(dict.fromkeys(name for row in FAMILIES for name in row.projectors))
 
 
+PICTURE_TOKENS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+
+
 def family_of(model: nn.Module) -> Family | None:
     """The row of `model`, by the model type of its configuration; None if there is none."""
     model_type = getattr(getattr(model, "config", None), "model_type", None)
@@ -96,6 +99,13 @@ def projector(model: nn.Module) -> tuple[str, nn.Module]:
     """(name, module) of the projector from image features to token embeddings. Raises ValueError as `vision_tower`."""
     row = family_of(model)
     return _find(model, (*(row.projectors if row else ()), *PROJECTORS), "projector")
+
+
+def picture_tokens(model: nn.Module) -> tuple[int, ...]:
+    """Ids of the tokens that stand for parts of pictures and videos, as the model's configuration names them."""
+    config = getattr(model, "config", None)
+    found = {getattr(config, name, None) for name in PICTURE_TOKENS}
+    return tuple(sorted(token for token in found if isinstance(token, int) and token >= 0))
 
 
 def outside_language_model(model: nn.Module) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+from mixtune.adapters.families import picture_tokens
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.adapters.loading import check_loaded
 from mixtune.adapters.replay import unwrap_checkpointing, wrap_checkpointing
@@ -44,6 +45,7 @@ class ModelHooks:
         self._instances = self._random = self._wanted = False
         self._names = tuple(inspect.signature(type(model).forward).parameters)[1:]
         self._checkpointed: list[nn.Module] = []
+        self._pictures = picture_tokens(model)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: not the loss of a forward that only the original has made."""
@@ -73,6 +75,12 @@ class ModelHooks:
         plans = [plan for layer in self.layers for plan in layer.mixture_plan.values()]
         self._instances = any(plan.instance for plan in plans)
         self._random = any(plan.config.random_routing for plan in plans)
+        text = any(plan.instance and plan.config.pooling == "text" for plan in plans)
+        if text and not self._pictures and getattr(model.config, "vision_config", None) is not None:
+            raise ValueError(
+                f"pooling: 'text' needs to know which tokens stand for pictures, but the configuration of "
+                f"{type(model).__name__} names none (image_token_id); use pooling 'prompt'"
+            )
         self._checkpointed = [module for module in modules if hasattr(module, "gradient_checkpointing")]
         if not self.installed:
             model.register_forward_pre_hook(self.open, with_kwargs=True)
@@ -119,7 +127,7 @@ class ModelHooks:
         learning = model.training and torch.is_grad_enabled()
         whole = learning and not self._gathered_later()
         self.holder.scope = RoutingScope(
-            facts=BatchFacts.of(inputs, given, prompt),
+            facts=BatchFacts.of(inputs, given, prompt, self._pictures),
             cache=cache,
             continues=continues,
             training=model.training,

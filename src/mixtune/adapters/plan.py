@@ -77,4 +77,4 @@ class LayerPlan:
 
     def pooled(self, x_BTD: Tensor, scope: RoutingScope) -> Tensor:
         """The mean of x that instances are routed on, [B, D]; without a graph where the router reads it detached."""
-        return scope.pool(x_BTD, whole=self.config.pooling == "all", detach=self.hard)
+        return scope.pool(x_BTD, over=self.config.pooling, detach=self.hard)

@@ -79,11 +79,11 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             r=32, lora_dropout=0.05, num_experts=3, context="token", router="linear", gate="straight-through",
             router_bias=True, router_scope="mlp", router_aux_loss_coef=1e-2, mixture_modules=MLP_LINEARS,
         ),
-        "instance-mole": Preset(
+        "instruction-mole": Preset(
             source=f"{_MOLE}, its top-1 experts with gates that let routers learn (METHODS 2), but a router for each "
-            "linear, chosen once an instance by how its prompt differs from the mean prompt; no balance loss",
+            "linear, chosen once an instance by how the text of its prompt differs from the mean one; no balance loss",
             r=4, num_experts=8, context="instance", router="linear", gate="straight-through", router_bias=True,
-            router_center=True,
+            router_center=True, pooling="text",
         ),
         "llava-mole-released": Preset(
             source="released code of arXiv 2401.16160: sparse in training, dense in inference (METHODS 2, M1-M3)",

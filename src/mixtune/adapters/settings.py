@@ -21,7 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "router": ("conditional", "linear", "none"),
     "conditional": CONDITIONALS,
     "gate": tuple(GATES),
-    "pooling": ("prompt", "all"),
+    "pooling": ("prompt", "text", "all"),
     "dense": ("never", "inference", "always"),
     "router_scope": ROUTER_SCOPES,
     "router_aux_loss_scope": ("batch", "sample", "released"),
@@ -51,8 +51,9 @@ class MixtureConfig(PeftConfig):
     context: what is routed, "instance", "token" or "none". router: "conditional", "linear" or "none" (plain LoRA).
     conditional, gate, ifs_weight: see `mixtune.routing.cores.ConditionalOptions`; conditional may also be one of the
     released code's flags "input", "input_lora_a_param", "input_lora_a_choice". dense: when all experts are used,
-    weighted by their probability ("never", "inference", "always"). pooling: an instance is read on its "prompt" or on
-    "all" positions. keep_selection: the prompt's selection holds for the answer (needs pooling "prompt" to be False).
+    weighted by their probability ("never", "inference", "always"). pooling: an instance is read on its "prompt", on
+    the "text" of it (without the positions of pictures), or on "all" positions. keep_selection: the prompt's selection
+    holds for the answer (False needs pooling "all").
     router_center: an instance's router reads its pooled prompt less the mean prompt, which `center_routers` finds.
     router_trainable False freezes the routers; random_routing draws selections instead (control). router_scope: one
     router for each "linear", "input" (linears that read the same: q, k, v; gate, up), "mlp" or decoder "layer"; the
@@ -172,7 +173,7 @@ class MixtureConfig(PeftConfig):
             raise ValueError(f"context: {self.context!r} does not go with router {self.router!r}")
         if self.router == "conditional" and self.context != "instance":
             raise ValueError(f"context: router 'conditional' needs 'instance', got {self.context!r}")
-        if self.context == "instance" and not self.keep_selection and self.pooling == "prompt":
+        if self.context == "instance" and not self.keep_selection and self.pooling != "all":
             raise ValueError("keep_selection: False needs pooling 'all'; an answer's tokens are no prompt to pool over")
         if self.router_center and self.context != "instance":
             raise ValueError(f"router_center: needs context 'instance', got {self.context!r}")

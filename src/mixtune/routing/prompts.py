@@ -62,7 +62,7 @@ class BatchFacts:
     attended_mask: [B, T] given by the collator, false on padding; for packed rows, which have no attention mask.
     sample_weights: [B] or [G], how much each instance counts in an auxiliary loss per sample. seq_idx [B, T] and
     cu_seq_lens_q [G + 1]: transformers' own ways to say which samples share a row. generation: set while `generate`
-    runs.
+    runs. tokens: [B, T] ids, None where embeddings are given; pictures: ids that stand for parts of pictures or videos.
     """
 
     shape: tuple[int, int] | None = None
@@ -76,12 +76,20 @@ class BatchFacts:
     seq_idx: Tensor | None = None
     cu_seq_lens_q: Tensor | None = None
     generation: GenerationPrompt | None = None
+    tokens: Tensor | None = None
+    pictures: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Any], given: Mapping[str, Any], generation: GenerationPrompt | None) -> BatchFacts:
+    def of(
+        cls,
+        inputs: Mapping[str, Any],
+        given: Mapping[str, Any],
+        generation: GenerationPrompt | None,
+        pictures: tuple[int, ...] = (),
+    ) -> BatchFacts:
         """Facts of a call with keyword arguments `inputs`; `given` holds what is ours alone (`hooks.OWN_KEYS`)."""
-        tokens = inputs.get("input_ids")
-        tokens = inputs.get("inputs_embeds") if tokens is None else tokens
+        ids = inputs.get("input_ids")
+        tokens = inputs.get("inputs_embeds") if ids is None else ids
         return cls(
             shape=None if tokens is None else tuple(tokens.shape[:2]),
             prompt_mask=given.get("prompt_mask"),
@@ -94,6 +102,8 @@ class BatchFacts:
             seq_idx=inputs.get("seq_idx"),
             cu_seq_lens_q=inputs.get("cu_seq_lens_q"),
             generation=generation,
+            tokens=ids,
+            pictures=pictures,
         )
 
     def prompt_positions(self, owners_BT: Tensor | None = None) -> Tensor | None:
@@ -120,6 +130,22 @@ class BatchFacts:
         before_BT = before_BT if attended_BT is None else before_BT & attended_BT
         _refuse_no_prompt(before_BT, self.labels, owners_BT)
         return before_BT
+
+    def text_positions(self, prompt_BT: Tensor | None) -> Tensor | None:
+        """The part of the prompt (None: everywhere) that is no picture; None means everywhere.
+
+        Raises ValueError where embeddings are given instead of ids, which do not say what is a picture.
+        """
+        if not self.pictures:
+            return prompt_BT
+        if self.tokens is None:
+            raise ValueError(
+                "inputs_embeds: routers with pooling 'text' cannot tell pictures from text here; pass input_ids"
+            )
+        picture_BT = self.tokens == self.pictures[0]
+        for token in self.pictures[1:]:
+            picture_BT = picture_BT | (self.tokens == token)
+        return ~picture_BT if prompt_BT is None else prompt_BT & ~picture_BT.to(prompt_BT.device)
 
     @property
     def prompt_is_known(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ class RoutingScope:
     ahead: dict[Key, tuple[Tensor, RouterOutput]] = field(default_factory=dict)
     chosen: dict[Key, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
     _cores: dict[Key, Any] = field(default_factory=dict)
-    _pooled: tuple[Tensor, tuple[bool, bool], Tensor] | None = None
+    _pooled: tuple[Tensor, tuple[str, bool], Tensor] | None = None
     _masks: dict[str, Tensor | None] = field(default_factory=dict)
     _segments: int | None = None
 
@@ -148,14 +149,17 @@ class RoutingScope:
         lengths_B = torch.zeros(self.instances(like), dtype=torch.long, device=like.device)
         return lengths_B.index_add_(0, owners_BT.flatten(), mask_BT.flatten().long())
 
-    def pool(self, x_BTD: Tensor, *, whole: bool, detach: bool) -> Tensor:
-        """Mean of x over each instance's prompt (or all of it if `whole`), [B, D]; once for linears that share x.
+    def pool(self, x_BTD: Tensor, *, over: str, detach: bool) -> Tensor:
+        """Mean of x over each instance's "prompt", the "text" of it or "all" positions, [B, D]; 0 where there are none.
+        Once for linears that share x.
 
         Raises ValueError if x does not have the positions that the batch has.
         """
-        if self._pooled is not None and self._pooled[0] is x_BTD and self._pooled[1] == (whole, detach):
+        if self._pooled is not None and self._pooled[0] is x_BTD and self._pooled[1] == (over, detach):
             return self._pooled[2]
-        mask_BT = None if whole else self.prompt_mask(x_BTD)
+        mask_BT = None if over == "all" else self.prompt_mask(x_BTD)
+        if over == "text":
+            mask_BT = self._mask("text", partial(self.facts.text_positions, mask_BT), x_BTD)
         if mask_BT is not None and mask_BT.shape != x_BTD.shape[:2]:
             raise ValueError(
                 f"its input has shape {tuple(x_BTD.shape)}, but the batch has {tuple(mask_BT.shape)} positions; "
@@ -167,12 +171,12 @@ class RoutingScope:
         elif mask_BT is None:
             h_BD = pool_prompt(x)
         else:
-            weights_B1T = self._masks.get("weights")
+            weights_B1T = self._masks.get(f"weights of {over}")
             if weights_B1T is None or weights_B1T.device != x.device:
                 weights_B1T = mean_weights(mask_BT, torch.promote_types(x.dtype, torch.float32))
-                self._masks["weights"] = weights_B1T
+                self._masks[f"weights of {over}"] = weights_B1T
             h_BD = weighted_sum(x, weights_B1T)
-        self._pooled = (x_BTD, (whole, detach), h_BD)
+        self._pooled = (x_BTD, (over, detach), h_BD)
         return h_BD
 
     def sample_weights(self, like: Tensor) -> Tensor:
