@@ -56,6 +56,14 @@ def test_the_language_model_is_adapted_and_nothing_else(name, preset):
 
 
 @every_family
+def test_its_configuration_names_the_tokens_of_pictures(name):
+    base = build(name)
+    found = families.picture_tokens(base)
+    ids = examples(name, base)[0].inputs["input_ids"]
+    assert found and sum((ids == token).sum() for token in found) > 0
+
+
+@every_family
 def test_the_projector_trains_and_the_tower_rests(name):
     base = build(name)
     path, _ = families.projector(base)

@@ -135,6 +135,32 @@ def test_training_without_knowing_the_prompt_is_refused(found):
     adapted("mixlora", pooling="all").train()(**unknown)
 
 
+def test_routers_that_read_text_do_not_see_the_picture():
+    question, pictures = sample(0, 9), [sample(seed, 9)["pixels"] for seed in range(6)]
+    model = adapted("mixlora", pooling="text", num_factors=12)
+
+    def first_choices(pooling):
+        model = adapted("mixlora", pooling=pooling, num_factors=12)
+        with record_routing(model) as record:
+            model(**batch([{**question, "pixels": 20 * picture} for picture in pictures]))
+        return next(iter(record.selections.values())).indices_a
+
+    assert len(first_choices("prompt").unique(dim=0)) > 1 == len(first_choices("text").unique(dim=0))
+    found = batch([question])
+    embedded = {"inputs_embeds": model.get_input_embeddings()(found.pop("input_ids")), **found}
+    del embedded["pixel_values"]
+    with pytest.raises(ValueError, match="inputs_embeds: routers with pooling 'text'"):
+        model(**embedded)
+
+
+def test_a_model_that_does_not_name_its_picture_token_cannot_be_read_on_text():
+    base, _ = tiny_llava(0)
+    base.config.image_token_id = None
+    with pytest.raises(ValueError, match=r"pooling: 'text' needs .* LlavaForConditionalGeneration names none"):
+        get_peft_model(base, config("instruction-mole"))
+    get_peft_model(tiny_llava(0)[0].model.language_model, config("instruction-mole"))  # no pictures, all is text
+
+
 def test_results_that_a_hook_has_kept_are_not_overwritten(found):
     model, kept = adapted("mixlora"), []
     layer = ModelHooks.find(model).layers[0]

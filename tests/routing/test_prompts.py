@@ -29,6 +29,16 @@ def test_only_the_first_answer_ends_a_prompt():
     assert facts(labels=labels).prompt_positions().int().tolist() == [[1, 0, 0, 0, 0], [1] * 5]
 
 
+def test_the_text_of_a_prompt_is_what_is_no_picture():
+    prompt_BT = torch.tensor([[1, 1, 1, 0, 0], [0, 1, 1, 1, 1]]).bool()
+    found = BatchFacts.of({"input_ids": IDS}, {}, None, (1, 2, 8))
+    assert found.text_positions(prompt_BT).int().tolist() == [[1, 0, 0, 0, 0], [0, 1, 1, 0, 1]]
+    assert found.text_positions(None).int().tolist() == [[1, 0, 0, 1, 1], [1, 1, 1, 0, 1]]
+    assert facts().text_positions(prompt_BT) is prompt_BT  # a model without pictures
+    with pytest.raises(ValueError, match="inputs_embeds: routers with pooling 'text' cannot tell pictures"):
+        BatchFacts.of({"inputs_embeds": torch.zeros(2, 5, 4)}, {}, None, (1,)).text_positions(prompt_BT)
+
+
 def test_generation_repeats_rows_and_ends_with_the_prompt():
     prompt = GenerationPrompt(torch.tensor([[False, True], [True, True]]))
     assert prompt.expand(4, 3).int().tolist() == [[0, 1, 0], [0, 1, 0], [1, 1, 0], [1, 1, 0]]

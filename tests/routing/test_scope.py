@@ -22,6 +22,15 @@ def test_the_mean_is_computed_once_for_a_shared_input():
     assert opened.pool(x_BTD.detach().clone(), over="prompt", detach=True) is not first
 
 
+def test_text_is_read_beside_the_prompt_and_a_prompt_of_pictures_as_nothing():
+    ids, x_BTD = torch.tensor([[5, 9, 9], [3, 9, 9]]), torch.randn(2, 3, 4)
+    mask = torch.tensor([[1, 1, 0], [0, 1, 1]])
+    opened = RoutingScope(facts=BatchFacts(shape=(2, 3), prompt_mask=mask, tokens=ids, pictures=(9,)))
+    whole = opened.pool(x_BTD, over="prompt", detach=True)
+    torch.testing.assert_close(opened.pool(x_BTD, over="text", detach=True), torch.stack([x_BTD[0, 0], torch.zeros(4)]))
+    torch.testing.assert_close(opened.pool(x_BTD, over="prompt", detach=True), whole)
+
+
 def test_other_positions_are_refused():
     with pytest.raises(ValueError, match=r"its input has shape \(2, 5, 4\)"):
         scope().pool(torch.zeros(2, 5, 4), over="prompt", detach=True)
