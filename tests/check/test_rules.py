@@ -16,7 +16,8 @@ from mixtune.check.rules import run_check
 from mixtune.check.subject import Subject
 from mixtune.routing import together
 from mixtune.routing.cache import RoutedCache
-from mixtune.routing.prompts import BatchFacts, GenerationPrompt
+from mixtune.routing.generating import GenerationPrompt
+from mixtune.routing.prompts import BatchFacts
 from mixtune.routing.scope import RoutingScope, ScopeHolder
 from routed import adapted, config
 from tiny import tiny_llava

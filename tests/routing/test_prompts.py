@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mixtune.routing.prompts import BatchFacts, GenerationPrompt
+from mixtune.routing.generating import GenerationPrompt
+from mixtune.routing.prompts import BatchFacts
 
 IDS = torch.arange(10).view(2, 5)
 
@@ -37,14 +38,6 @@ def test_the_text_of_a_prompt_is_what_is_no_picture():
     assert facts().text_positions(prompt_BT) is prompt_BT  # a model without pictures
     with pytest.raises(ValueError, match="inputs_embeds: routers with pooling 'text' cannot tell pictures"):
         BatchFacts.of({"inputs_embeds": torch.zeros(2, 5, 4)}, {}, None, (1,)).text_positions(prompt_BT)
-
-
-def test_generation_repeats_rows_and_ends_with_the_prompt():
-    prompt = GenerationPrompt(torch.tensor([[False, True], [True, True]]))
-    assert prompt.expand(4, 3).int().tolist() == [[0, 1, 0], [0, 1, 0], [1, 1, 0], [1, 1, 0]]
-    for batch, length in ((3, 3), (2, 1)):
-        with pytest.raises(ValueError, match="does not start with the prompt"):
-            prompt.expand(batch, length)
 
 
 PACKED = torch.tensor([[0, 0, 1, 1, 1], [2, 3, 3, 3, 3]])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mixtune.adapters.hooks import OWN_KEYS, ModelHooks
 from mixtune.routing.cache import filled
-from mixtune.routing.prompts import GenerationPrompt
+from mixtune.routing.generating import GenerationPrompt
 
 BATCHING = (
     "continuous batching packs strangers into one row, so a sample cannot be routed on its own prompt; "

@@ -19,7 +19,8 @@ from mixtune.adapters.loading import check_loaded
 from mixtune.adapters.replay import unwrap_checkpointing, wrap_checkpointing
 from mixtune.routing.auxiliary import AuxiliaryLoss
 from mixtune.routing.cache import adopt, filled, kept_by
-from mixtune.routing.prompts import BatchFacts, GenerationPrompt
+from mixtune.routing.generating import GenerationPrompt
+from mixtune.routing.prompts import BatchFacts
 from mixtune.routing.scope import RoutingScope, ScopeHolder
 
 ATTRIBUTE = "_mixtune_hooks"
