@@ -110,8 +110,10 @@ def permutation_p(
 
 
 def joint_p(found: Estimate) -> float:
-    """The level 1 - c at which an interval like `found`'s would touch zero: α with |mean| = hypot(t_α a, z_α b), t of
-    Student for the seeds' standard error a, z normal for the questions' b (their half-width on zero's side / z_.05).
+    """The two-sided p that goes with the joint interval: the level α at which it would touch zero.
+
+    |mean| = hypot(t_α a, z_α b): t of Student for the standard error a of the seeds' mean, z normal for b of the
+    questions, which is their half-width on the side of zero divided by its own z.
     """
     if found.mean == 0:
         return 1.0
@@ -143,10 +145,8 @@ def _by_picture(gaps: Answers, pictures: Pictures | None) -> dict[frozenset[str]
 
 def _sign_p(gaps: np.ndarray, seed: int) -> float:
     """Paired permutation test of Σ gaps; exact where the changes of sides can all be counted."""
-    if not len(gaps) or not gaps.any():
+    if len(gaps) < 2 or not gaps.any():  # one unit can only change sides with itself
         return 1.0
-    if len(gaps) == 1:
-        return 1.0  # one unit can only change sides with itself
     test = stats.permutation_test(
         (gaps, np.zeros_like(gaps)), lambda x, y, axis: (x - y).sum(axis=axis), permutation_type="samples",
         vectorized=True, n_resamples=RESAMPLES, batch=500, random_state=np.random.default_rng(seed),

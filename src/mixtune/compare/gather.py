@@ -83,10 +83,11 @@ class Paired:
 
     def of(self, tasks: Sequence[str]) -> Paired:
         """Of some tasks only."""
-        parts = ({task: side[task] for task in tasks} for side in (self.first, self.second))
-        first, second = parts
         return Paired(
-            first=first, second=second, pictures={task: self.pictures[task] for task in tasks}, seeds=self.seeds
+            first={task: self.first[task] for task in tasks},
+            second={task: self.second[task] for task in tasks},
+            pictures={task: self.pictures[task] for task in tasks},
+            seeds=self.seeds,
         )
 
 

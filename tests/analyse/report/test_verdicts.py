@@ -99,6 +99,12 @@ def test_specialists_that_saw_more_are_said_to_have() -> None:
     assert any("saw that task 21 times as often as the joint run did" in text for text in caveats(found))
     found.facts["specialists"]["samples"] = 6400
     assert "behind specialists; " in words(found)[""]
+    assert "which saw each task as often" not in words(found)["Alone or together"]
+    found.facts["less"] = {**found.facts["specialists"], "specialist_steps": "share"}
+    found.last["gaps"]["less"] = found.last["gaps"]["specialists"]
+    assert (
+        "Against less, which saw each task as often as it did, it stands at −4.5" in words(found)["Alone or together"]
+    )
 
 
 def test_a_larger_mixture_stands_beside_lora_of_its_size() -> None:

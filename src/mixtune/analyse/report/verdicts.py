@@ -100,7 +100,20 @@ def together_sentence(compared: Compared) -> str:
     means = [_mean(compared, name, "seen", gap["tasks"]) for name in (base, special)]
     if None not in means:
         facts = f"{percent(means[0])} right against {percent(means[1])} ({facts})"
-    return f"Trained on {plural(gap['tasks'], 'seen task')} at once, {base} {words[said]}: {facts}."
+    return f"Trained on {plural(gap['tasks'], 'seen task')} at once, {base} {words[said]}: {facts}.{_shared(compared)}"
+
+
+def _shared(compared: Compared) -> str:
+    """The baseline against specialists that saw their tasks as often as it did, where others saw them more often."""
+    found = ""
+    for name, arms in compared.last["gaps"].items():
+        gap = arms.get(compared.baseline, {}).get("splits", {}).get("seen")
+        if gap and name != compared.specialists and compared.facts[name]["specialist_steps"] == "share":
+            found += (
+                f" Against {name}, which saw each task as often as it did, it stands at {points(gap['mean'])} points"
+            )
+            found += f", {doubt_words(gap)}{_noise(gap)}."
+    return found
 
 
 def remaining_sentence(compared: Compared) -> str:
