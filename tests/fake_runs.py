@@ -40,11 +40,12 @@ def rows_of(accuracy: Mapping[str, float], folder: Path, *, n: int = 20, routed:
 
 
 def choices_of(task: int, number: int) -> np.ndarray:
-    """Even layers choose by task, odd ones by the sample's number; the last factor is never chosen."""
+    """Even layers choose by task, odd ones by the sample's number (B by half of it); the last factor is never chosen."""
     counts = np.zeros((2, len(LAYERS), FACTORS), dtype=np.uint16)
-    for layer in range(len(LAYERS)):
-        first = task if layer % 2 == 0 else number % (FACTORS - 2)
-        counts[:, layer, [first, first + 1]] = 1
+    for side in (0, 1):
+        for layer in range(len(LAYERS)):
+            first = task if layer % 2 == 0 else number // (1 + side) % (FACTORS - 2)
+            counts[side, layer, [first, first + 1]] = 1
     return counts
 
 

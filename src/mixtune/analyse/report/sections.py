@@ -110,10 +110,12 @@ def _usage(material: Material, drawn: Drawn) -> dict[str, Any]:
     assert found
     names = routing.task_names([{"name": name, "split": tasks[name]["split"]} for name in found.tasks])
     drawn.figures["places"] = usage.usage_places(found)
-    drawn.figures["usage-a"] = drawn.figures["usage-b"] = usage.usage_figure(found, names)
-    drawn.figures["overlap"] = usage.usage_overlap(found, names)
     drawn.data["usage"] = usage.usage_data(found)
-    return {**usage_numbers(found), "control": bool(material.routing)}
+    sides = [side for side in ("a", "b") if side in drawn.data["usage"]]
+    drawn.figures.update({f"usage-{side}": usage.usage_figure(found, names) for side in sides})
+    drawn.figures["overlap"] = usage.usage_overlap(found, names)
+    kind = "factors" if len(sides) == 2 else "experts"
+    return {**usage_numbers(found), "control": bool(material.routing), "kind": kind, "sides": len(sides)}
 
 
 def _arms(material: Material, drawn: Drawn) -> dict[str, Any]:

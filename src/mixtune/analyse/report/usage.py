@@ -71,13 +71,14 @@ def usage_figure(usage: Usage, names: Sequence[str]) -> dict[str, Any]:
 
 
 def usage_data(usage: Usage) -> Mapping[str, Any]:
-    """Numbers behind `usage_figure`: shares per layer and side (thousandths), layer names, and the layer to
-    begin with, the one whose choices tell most about the task.
+    """Numbers behind `usage_figure`: shares per layer and side (thousandths; one side where both chose alike, as
+    experts do), layer names, and the layer to begin with, the one whose choices tell most about the task.
     """
     thousandths = np.round(usage.shares * 1000).astype(int)
+    alike = bool((usage.counts_SNLE[0] == usage.counts_SNLE[1]).all())
     return {
         "layers": [f"layer {depth} · {kind}" if depth >= 0 else kind for depth, kind in map(layer_place, usage.layers)],
         "start": int(task_information(usage).mean(axis=0).argmax()),
         "a": thousandths[0].transpose(1, 0, 2).tolist(),
-        "b": thousandths[1].transpose(1, 0, 2).tolist(),
+        **({} if alike else {"b": thousandths[1].transpose(1, 0, 2).tolist()}),
     }

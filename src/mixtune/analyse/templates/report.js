@@ -81,7 +81,7 @@ function draw(name) {
 }
 
 function showLayer(number) {
-  for (const side of ["a", "b"]) {
+  for (const side of ["a", "b"].filter((each) => each in usage)) {
     figures["usage-" + side].data[0].z = usage[side][number].map((row) => row.map((value) => value / 1000));
     draw("usage-" + side);
   }
