@@ -123,7 +123,8 @@ def remaining_sentence(compared: Compared) -> str:
     if gap is None or left is None or verdict(gap) != "behind":
         return ""
     ends = {"behind": "still behind", "ahead": "ahead", "undecided": "within the noise"}
-    return f"Against {compared.specialists}, {best} stands at {points(left['mean'])} points, {doubt_words(left)}: {ends[verdict(left)]}."
+    said = f"{points(left['mean'])} points, {doubt_words(left)}: {ends[verdict(left)]}"
+    return f"Against {compared.specialists}, {best} stands at {said}."
 
 
 def size_sentence(compared: Compared) -> str:
