@@ -78,8 +78,6 @@ FAMILIES: tuple[Family, ...] = (
 
 TOWERS = tuple(dict.fromkeys(name for row in FAMILIES for name in row.towers))
 PROJECTORS = tuple(dict.fromkeys(name for row in FAMILIES for name in row.projectors))
-
-
 PICTURE_TOKENS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 
 
