@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mixtune.analyse.subject import AnalysisRequest
-from mixtune.pocket import analysing
+from mixtune.pocket import analysing, prepare
 from mixtune.pocket.prepare import PocketPaths
 
 
@@ -14,8 +14,9 @@ def prepared(tmp_path, monkeypatch):
     """A prepared suite with one task."""
     (tmp_path / "data.json").write_text(json.dumps({"tasks": {"clock": {"domain": "science", "split": "unseen"}}}))
     paths = PocketPaths(model=tmp_path / "model", data=tmp_path)
-    monkeypatch.setattr(analysing, "prepare_pocket", lambda captions=False: paths)
-    monkeypatch.setattr(analysing, "prepare_mix", lambda mix: tmp_path)
+    monkeypatch.setattr(analysing, "prepare_pocket", lambda: paths)
+    monkeypatch.setattr(prepare, "prepare_pocket", lambda captions=False: paths)
+    monkeypatch.setattr(prepare, "prepare_mix", lambda mix: tmp_path)
     return paths
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mixtune.check import CheckRequest
-from mixtune.pocket import PocketPaths, checking
+from mixtune.pocket import PocketPaths, checking, prepare
 
 
 @pytest.fixture
@@ -13,11 +13,13 @@ def prepared(monkeypatch):
     """Paths as if everything were prepared already; the arguments of each preparation."""
     calls = []
 
-    def prepare(**options):
+    def suite(**options):
         calls.append(options)
         return PocketPaths(model=Path("/cache/model"), data=Path("/cache/data"))
 
-    monkeypatch.setattr(checking, "prepare_pocket", prepare)
+    monkeypatch.setattr(checking, "prepare_pocket", suite)
+    monkeypatch.setattr(prepare, "prepare_pocket", suite)
+    monkeypatch.setattr(prepare, "prepare_mix", lambda mix: Path(f"/cache/data-{mix}"))
     return calls
 
 
@@ -36,6 +38,12 @@ def test_a_split_is_a_file(prepared, split, captions):
     found = checking.resolve_check(CheckRequest(model="other", data=f"pocket/{split}"))
     assert (found.model, found.data) == ("other", f"/cache/data/{split}.jsonl")
     assert prepared == [{"captions": captions}]
+
+
+@pytest.mark.parametrize(("name", "file"), [("conflict", "train"), ("natural/validation", "validation")])
+def test_a_mix_is_its_training_file_unless_a_split_is_named(prepared, name, file):
+    found = checking.resolve_check(CheckRequest(model="other", data=f"pocket/{name}"))
+    assert found.data == f"/cache/data-{name.partition('/')[0]}/{file}.jsonl" and prepared == []
 
 
 def test_an_unknown_split_is_named_with_one_like_it(prepared):

@@ -58,7 +58,11 @@ def _option(name: str, kind: Any, words: Any, default: Any = inspect.Parameter.e
 
 SHARED = (
     _option("model", str, typer.Argument(help="Folder, hub id, or `pocket`.")),
-    _option("data", list[str], typer.Option("--data", "-d", help="File of samples, or `pocket/<split>`; repeatable.")),
+    _option(
+        "data",
+        list[str],
+        typer.Option("--data", "-d", help="File of samples, `pocket/SPLIT` or `pocket/MIX/SPLIT`; repeatable."),
+    ),
     _option("adapter", Path | None, typer.Option("--adapter", "-a", help="Folder of a tuned adapter."), None),
     _option("preset", str, typer.Option(help="Method of a fresh adapter, where none is given.")),
     _option(

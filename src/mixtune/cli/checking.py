@@ -30,7 +30,10 @@ def check_command(
     model: Annotated[str, typer.Argument(help="Folder, hub id, or `pocket`.")],
     adapter: Annotated[Path | None, typer.Option("--adapter", "-a", help="Folder of a tuned adapter.")] = None,
     preset: Annotated[str, typer.Option(help="Method of a fresh adapter, where none is given.")] = "mixlora",
-    data: Annotated[str | None, typer.Option("--data", "-d", help="File of samples; default random ones.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help="File, `pocket/SPLIT` or `pocket/MIX/SPLIT`; default random samples."),
+    ] = None,
     examples: Annotated[int, typer.Option(min=1, help="How many samples are taken.")] = 4,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Default ADAPTER or runs/MODEL.")] = None,
     dtype: Annotated[Dtype, typer.Option(help="What the base is held in.")] = Dtype.float32,

@@ -198,6 +198,21 @@ def mix_file(name: str) -> tuple[str, str]:
     return mix, split or "train"
 
 
+def data_file(name: str) -> Path:
+    """The file that ``pocket/SPLIT`` or ``pocket/MIX[/SPLIT]`` means where data are asked for, prepared where missing.
+
+    Raises ValueError naming the near mix or split.
+    """
+    rest = name.partition("/")[2]
+    if rest in SPLITS:
+        return prepare_pocket(captions=rest == "captions").data / f"{rest}.jsonl"
+    try:
+        mix, split = mix_file(rest)
+    except ValueError as error:
+        raise ValueError(f"data: '{name}': {error}") from None
+    return prepare_mix(mix) / f"{split}.jsonl"
+
+
 def resolve(recipe: Recipe, *, say: Callable[[str], None] = print) -> Recipe:
     """The recipe with ``pocket``, ``pocket-unaligned``, ``pocket/<split>`` and ``pocket/<mix>/<split>`` replaced by
     folders and files, prepared where missing.
