@@ -98,18 +98,27 @@ def loss_and_gradients(model: torch.nn.Module, inputs: dict[str, Tensor]) -> tup
     return loss.detach(), grads
 
 
+def off_by(grads: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
+    """The largest ‖g − exact‖ / ‖exact‖ of any parameter's gradient."""
+    return max(float((grads[name].cpu().double() - each).norm() / each.norm()) for name, each in exact.items())
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_model_gives_the_same_loss_gradients_and_selections(preset: str) -> None:
+    """Gradients of whole models magnify rounding (a CPU's own are off by up to 3e-4 of their size), and more or less
+    so by preset; so a GPU's may be off by a few times what the CPU's are, against the same model in float64.
+    """
     model = adapted(preset)
-    other = copy.deepcopy(model).cuda()
+    other, exact = copy.deepcopy(model).cuda(), copy.deepcopy(model).double()
     with record_routing(model) as seen:
         loss, grads = loss_and_gradients(model, batch(SAMPLES))
     with record_routing(other) as again:
         found, there = loss_and_gradients(other, moved(batch(SAMPLES)))
+    doubled = {name: each.double() if each.is_floating_point() else each for name, each in batch(SAMPLES).items()}
+    _, right = loss_and_gradients(exact, doubled)
     torch.testing.assert_close(found.cpu(), loss, **TOL[torch.float32])
-    assert grads and there.keys() == grads.keys()
-    for name, grad in grads.items():
-        torch.testing.assert_close(there[name].cpu(), grad, **TOL[torch.float32])
+    assert grads and there.keys() == grads.keys() == right.keys()
+    assert off_by(there, right) < 4 * off_by(grads, right)
     for name, routed in seen.selections.items():
         assert torch.equal(again.selections[name].indices_a.cpu(), routed.indices_a)
         assert torch.equal(again.selections[name].indices_b.cpu(), routed.indices_b)
