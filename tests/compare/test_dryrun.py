@@ -4,16 +4,18 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from compare.comparisons import NAMES, comparison, write
-from mixtune.compare import Plan, load_comparison
+from mixtune.compare import Plan, dryrun, load_comparison
 from mixtune.compare.dryrun import dry_run
 
 
-def told(root, settings):
+def told(root, settings, **options):
     console = Console(width=80, file=io.StringIO())
-    dry_run(Plan(load_comparison(write(root, settings)), NAMES, Path(settings["output_dir"])), NAMES, console)
+    plan = Plan(load_comparison(write(root, settings)), NAMES, Path(settings["output_dir"]))
+    dry_run(plan, NAMES, console, **options)
     return console.file.getvalue()
 
 
@@ -32,3 +34,17 @@ def test_an_arm_that_cannot_train_is_named(tmp_path):
     arms = {"lora": {"adapter": {"preset": "lora"}}, "odd": {"data": {"sampling": "weights", "weights": {"colr": 1.0}}}}
     with pytest.raises(ValueError, match="colr"):
         told(tmp_path, comparison(tmp_path, arms=arms))
+
+
+def test_steps_are_timed_with_the_threads_that_runs_will_have(tmp_path, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+
+    def rehearse(recipe, say):
+        seen.append(torch.get_num_threads())
+        return {"seconds": 1.0, "samples": 2}
+
+    monkeypatch.setattr(dryrun, "rehearse", rehearse)
+    settings = comparison(tmp_path, arms={"lora": {"adapter": {"preset": "lora"}}})
+    told(tmp_path, settings, threads=before + 1)
+    told(tmp_path, settings)
+    assert seen == [before + 1, before] and torch.get_num_threads() == before

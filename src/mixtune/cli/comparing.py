@@ -89,13 +89,15 @@ def compare_command(
     with user_errors():
         from mixtune.compare import Comparer, LocalPool, Plan, RayPool, load_comparison
         from mixtune.compare.dryrun import dry_run as rehearse
+        from mixtune.compare.pools import thread_share
         from mixtune.compare.run import show_ended
         from mixtune.config import expand_path
 
         loaded = load_comparison(recipe, overrides or [])
         names, folder = pocket_names(), out or Path(expand_path(loaded.settings.output_dir))
         if dry_run:
-            rehearse(Plan(loaded, names, folder), names, Console(highlight=False))
+            share = threads or (1 if ray else thread_share(workers))
+            rehearse(Plan(loaded, names, folder), names, Console(highlight=False), share)
             return
         made = Comparer(
             loaded=loaded, names=names, out=folder, discard_changed=discard_changed,
