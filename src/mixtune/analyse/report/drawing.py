@@ -122,6 +122,7 @@ class Cells:
 def ringed(cells: Cells, limit: float) -> go.Figure:
     """Red above zero, blue below, to ±`limit`; a ring in each cell that is told from zero; grey where there is none."""
     height, width, found = len(cells.rows), len(cells.columns), cells.as_dict()
+    longest = max((len(name) for name in cells.columns), default=0)  # names of columns stand upright below
     gap = 1 if width <= 30 else 0
     heat = go.Heatmap(
         z=found["z"], text=found["text"], x=list(cells.columns), y=list(cells.rows), zmin=-limit, zmax=limit,
@@ -135,8 +136,8 @@ def ringed(cells: Cells, limit: float) -> go.Figure:
     figure = go.Figure([heat, rings])
     rows = {**name_axis(cells.rows), "tickangle": 0, "showgrid": False, "range": [height - 0.5, -0.5]}
     figure.update_layout(
-        meta={"silent": True, "rows": height},
-        height=150 + row_height(height) * height,
+        meta={"silent": True, "rows": height, "longest": longest},
+        height=65 + max(85, 7 * longest) + row_height(height) * height,
         xaxis={**name_axis(cells.columns), "showgrid": False, "range": [-0.5, width - 0.5]},
         yaxis={**rows, "tickfont": {"size": 11 if height <= 40 else 9}},
         margin={"l": 8, "r": 8, "t": 8, "b": 8},

@@ -58,15 +58,16 @@ function paintLayout(layout) {
 // On a phone the scale of a table of tasks lies above it, so that its cells keep the width.
 function fit(name) {
   const { data, layout } = figures[name];
-  const rows = (layout.meta || {}).rows;
+  const { rows, longest } = layout.meta || {};
   if (!rows || panel(name).clientWidth > 460) return;
   const bar = { orientation: "h", x: 0.5, xanchor: "center", y: 1, yanchor: "bottom", lenmode: "fraction", len: 0.9, thickness: 8 };
   data.filter((trace) => trace.type === "heatmap").forEach((trace) => Object.assign(trace.colorbar, bar));
-  layout.height = 170 + 15 * rows;
+  const many = (data[0].x || []).length > 26; // names would touch each other
+  layout.height = 85 + (many ? 85 : Math.max(85, 6.5 * longest)) + 15 * rows;
   layout.margin.t = 8;
   for (const axis of [layout.xaxis, layout.yaxis]) axis.tickfont = { size: 10 };
   if (layout.yaxis.title) layout.yaxis.title.text = "";
-  if ((data[0].x || []).length > 26) { // names would touch each other
+  if (many) {
     Object.assign(layout.xaxis, { showticklabels: false, ticks: "" });
     layout.xaxis.title = { text: "columns in the order of the rows" };
   }
