@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from typer.testing import CliRunner
 
 from compare.comparisons import NAMES, comparison, write
+from mixtune.cli import app
 from mixtune.compare import Plan, dryrun, load_comparison
 from mixtune.compare.dryrun import dry_run
 
 
-def told(root, settings, **options):
+def told(root, settings):
     console = Console(width=80, file=io.StringIO())
-    plan = Plan(load_comparison(write(root, settings)), NAMES, Path(settings["output_dir"]))
-    dry_run(plan, NAMES, console, **options)
+    dry_run(Plan(load_comparison(write(root, settings)), NAMES, Path(settings["output_dir"])), NAMES, console)
     return console.file.getvalue()
 
 
@@ -36,7 +37,8 @@ def test_an_arm_that_cannot_train_is_named(tmp_path):
         told(tmp_path, comparison(tmp_path, arms=arms))
 
 
-def test_steps_are_timed_with_the_threads_that_runs_will_have(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("words", "expected"), [(["--threads", "3"], 3), (["--ray", "local"], 1)])
+def test_steps_are_timed_with_the_threads_that_runs_will_have(tmp_path, monkeypatch, words, expected):
     before, seen = torch.get_num_threads(), []
 
     def rehearse(recipe, say):
@@ -44,7 +46,9 @@ def test_steps_are_timed_with_the_threads_that_runs_will_have(tmp_path, monkeypa
         return {"seconds": 1.0, "samples": 2}
 
     monkeypatch.setattr(dryrun, "rehearse", rehearse)
-    settings = comparison(tmp_path, arms={"lora": {"adapter": {"preset": "lora"}}})
-    told(tmp_path, settings, threads=before + 1)
-    told(tmp_path, settings)
-    assert seen == [before + 1, before] and torch.get_num_threads() == before
+    path = write(tmp_path, comparison(tmp_path, arms={"lora": {"adapter": {"preset": "lora"}}}))
+    try:
+        done = CliRunner().invoke(app, ["compare", str(path), "--dry-run", *words])
+    finally:
+        torch.set_num_threads(before)
+    assert done.exit_code == 0 and seen == [expected]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixtune.cli.base import app, user_errors
+from mixtune.cli.base import app, set_threads, user_errors
 
 if TYPE_CHECKING:
     from mixtune.compare import Names
@@ -96,8 +96,8 @@ def compare_command(
         loaded = load_comparison(recipe, overrides or [])
         names, folder = pocket_names(), out or Path(expand_path(loaded.settings.output_dir))
         if dry_run:
-            share = threads or (1 if ray else thread_share(workers))
-            rehearse(Plan(loaded, names, folder), names, Console(highlight=False), share)
+            set_threads(threads or (1 if ray else thread_share(workers)))  # as many as a run will have
+            rehearse(Plan(loaded, names, folder), names, Console(highlight=False))
             return
         made = Comparer(
             loaded=loaded, names=names, out=folder, discard_changed=discard_changed,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import torch
 from rich.console import Console
 
 from mixtune.compare.grid import Grid
@@ -71,28 +69,13 @@ def rehearse_arms(plan: Plan, names: Names, say: Callable[[str], None]) -> dict[
     return found
 
 
-@contextmanager
-def using_threads(count: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads; None for as many as it does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def dry_run(plan: Plan, names: Names, console: Console, threads: int | None = None) -> None:
-    """Check everything, then print the plan, what is matched and what will be asked. Nothing is written.
-
-    threads: what each run will have, so that its two steps take as long as there; default what this process has.
-    """
+def dry_run(plan: Plan, names: Names, console: Console) -> None:
+    """Check everything, then print the plan, what is matched and what will be asked. Nothing is written."""
     for what, samples in zip(("questions", "validation"), plan.questions().values(), strict=False):
         tasks = Counter(sample.task for sample in samples)
         console.print(f"{what}: {len(samples):,} of {len(tasks)} task(s), {min(tasks.values())} or more of each")
         console.print(f"  {', '.join(tasks)}")
-    with using_threads(threads):
-        seconds = rehearse_arms(plan, names, console.print)
+    seconds = rehearse_arms(plan, names, console.print)
     for line in matched(plan):
         console.print(line)
     plan_grid(plan, seconds).show(console)
