@@ -1,11 +1,15 @@
 """Samples by task, and the errors that name what does not fit."""
 
+from pathlib import Path
+
 import pytest
 
 from mixtune.analyse.subject import AnalysisRequest, model_inputs, read_tasks
 from mixtune.check.inputs import own_samples
+from mixtune.config import ConfigError, ModelSettings, Recipe, dump_recipe
 from mixtune.data import Collator, Encoder
 from mixtune.evaluate.settings import TaskGroup
+from mixtune.training.checkpoint import RECIPE_FILE
 from routed import adapted
 from tiny import TASKS, tiny_llava, tiny_processor, tiny_samples
 
@@ -39,6 +43,29 @@ def test_a_model_without_a_mixture_is_not_given_routing_facts(tmp_path) -> None:
 
 def test_results_say_what_was_analysed() -> None:
     fresh = AnalysisRequest(model="folder", name="pocket", data=("a.jsonl",), data_names=("pocket/train",))
-    assert fresh.describe() == {"model": "pocket", "adapter": None, "preset": "mixlora", "data": ["pocket/train"]}
-    tuned = fresh.model_copy(update={"adapter": "runs/mine"})
+    loaded = {"dtype": "bfloat16", "attn_implementation": "sdpa"}
+    told = {"model": "pocket", **loaded, "adapter": None, "preset": "mixlora", "data": ["pocket/train"]}
+    assert fresh.describe() == told
+    tuned = fresh.model_copy(update={"adapter": Path("runs/mine")})
     assert (tuned.describe()["adapter"], tuned.describe()["preset"]) == ("runs/mine", None)
+
+
+def test_an_adapter_is_looked_at_on_the_base_it_was_trained_on(tmp_path) -> None:
+    train = {"output_dir": "runs/mine", "learning_rate": 1e-3}
+    text = {"model": {"name_or_path": "base", "revision": "main", "dtype": "float32", "attn_implementation": "eager"}}
+    whole = Recipe.model_validate({**text, "data": {"sources": [{"path": "a.jsonl"}]}, "train": train, "adapter": {}})
+    (tmp_path / RECIPE_FILE).write_text(dump_recipe(whole), encoding="utf-8")
+    asked = AnalysisRequest(model="elsewhere", data=("a.jsonl",), adapter=tmp_path)
+    assert asked.base == ModelSettings(name_or_path="elsewhere", dtype="float32", attn_implementation="eager")
+    own = asked.model_copy(update={"dtype": "bfloat16"})
+    assert own.base == ModelSettings(name_or_path="elsewhere", dtype="bfloat16", attn_implementation="eager")
+    assert (own.describe()["dtype"], own.describe()["attn_implementation"]) == ("bfloat16", "eager")
+
+
+def test_a_recipe_that_cannot_be_read_is_named_only_where_it_is_needed(tmp_path) -> None:
+    (tmp_path / RECIPE_FILE).write_text("model: {name_or_path: base, dtipe: float32}", encoding="utf-8")
+    asked = AnalysisRequest(model="base", data=("a.jsonl",), adapter=tmp_path)
+    with pytest.raises(ConfigError, match=r"recipe\.yaml:1: model\.dtipe"):
+        _ = asked.base
+    told = {"dtype": "float32", "attn_implementation": "sdpa"}
+    assert asked.model_copy(update=told).base == ModelSettings(name_or_path="base", **told)

@@ -17,10 +17,11 @@ from transformers import PreTrainedModel
 
 from mixtune.adapters import MixtureConfig
 from mixtune.adapters.layer import MixtureLinear
-from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings, near
+from mixtune.config import DataSettings, ModelSettings, Settings, SourceSettings, load_recipe, near
 from mixtune.config.settings import CountOrZero, Names, Text
 from mixtune.data import Sample, read_samples
 from mixtune.evaluate.settings import TaskGroup
+from mixtune.training.checkpoint import RECIPE_FILE
 from mixtune.training.environment import describe_environment, versions
 from mixtune.training.loading import load_model, placed
 from mixtune.training.parts import load_adapter, quiet_peft, vision_tower
@@ -32,7 +33,8 @@ class AnalysisRequest(Settings):
     model: folder or hub id; name: what the results call it. adapter: folder of a tuned adapter; without one a fresh
     adapter of `preset` is put on. data, unseen: files of samples; tasks of `unseen` are called unseen in the results,
     data_names what the results call all of them. places: domain and split of tasks, where they are known. tasks: only
-    these. At most `max_bad` unreadable samples are left out.
+    these. At most `max_bad` unreadable samples are left out. dtype and attn_implementation: of the base; where they are
+    not given, those the adapter was trained with (recipe.yaml beside it), else bfloat16 and sdpa.
     """
 
     model: Text
@@ -45,13 +47,26 @@ class AnalysisRequest(Settings):
     places: Mapping[str, TaskGroup] = Field(default_factory=dict)
     tasks: Names = ()
     max_bad: CountOrZero = 0
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    attn_implementation: Text = "sdpa"
+    dtype: Literal["float32", "bfloat16"] | None = None
+    attn_implementation: Text | None = None
+
+    @property
+    def base(self) -> ModelSettings:
+        """The base and how it is loaded. Raises ConfigError naming a recipe.yaml that is needed and cannot be read."""
+        asked = {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
+        given = {name: value for name, value in asked.items() if value is not None}
+        recipe = self.adapter / RECIPE_FILE if self.adapter else None
+        base = ModelSettings(name_or_path=self.model)
+        if recipe and recipe.exists() and len(given) < len(asked):
+            trained = load_recipe(recipe).model
+            base = trained.model_copy(update={"name_or_path": self.model, "revision": None})
+        return base.model_copy(update=given)
 
     def describe(self) -> dict[str, Any]:
-        """Model, adapter, preset and data as the results name them."""
+        """Model and how it is loaded, adapter, preset and data as the results name them."""
         return {
             "model": self.name or self.model,
+            **self.base.model_dump(include={"dtype", "attn_implementation"}),
             "adapter": str(self.adapter) if self.adapter else None,
             "preset": None if self.adapter else self.preset,
             "data": list(self.data_names or (*self.data, *self.unseen)),
@@ -87,12 +102,10 @@ class Subject:
 def load_subject(request: AnalysisRequest) -> Subject:
     """Read the samples, load the model and put the adapter on it.
 
-    Raises ValueError naming the model, adapter, preset, task, file or sample that does not fit.
+    Raises ValueError naming the model, adapter, its recipe, preset, task, file or sample that does not fit.
     """
     tasks = read_tasks(request)
-    base, processor = load_model(
-        ModelSettings(name_or_path=request.model, dtype=request.dtype, attn_implementation=request.attn_implementation)
-    )
+    base, processor = load_model(request.base)
     model = placed(adapted(base, request))
     return Subject(model=model, processor=processor, tasks=tasks)
 

@@ -76,8 +76,18 @@ SHARED = (
     ),
     _option("tasks", str, typer.Option(help="Only these tasks, with commas between."), ""),
     _option("max_bad", int, typer.Option("--max-bad", min=0, help="Skip at most N unreadable samples."), 0),
-    _option("dtype", Dtype, typer.Option(help="What the base is held in."), Dtype.bfloat16),
-    _option("attn_implementation", str, typer.Option(help="As in transformers."), "sdpa"),
+    _option(
+        "dtype",
+        Dtype | None,
+        typer.Option(help="What the base is held in; default as the adapter was trained, else bfloat16."),
+        None,
+    ),
+    _option(
+        "attn_implementation",
+        str | None,
+        typer.Option(help="As in transformers; default as the adapter was trained, else sdpa."),
+        None,
+    ),
     inspect.Parameter("threads", inspect.Parameter.KEYWORD_ONLY, annotation=Threads, default=None),
 )
 """The options of both analyses; the default of `preset` is each one's own."""
@@ -90,7 +100,7 @@ def _asked(name: str, given: Mapping[str, Any]) -> tuple[Any, Path]:
 
     set_threads(given["threads"])
     kept = {key: value for key, value in given.items() if key not in ("out", "threads")}
-    words = {"tasks": _names(given["tasks"]), "dtype": given["dtype"].value}
+    words = {"tasks": _names(given["tasks"]), "dtype": given["dtype"] and given["dtype"].value}
     files = {key: tuple(given[key] or ()) for key in ("data", "unseen")}
     request = resolve_analysis(AnalysisRequest.model_validate({**kept, **words, **files}))
     folder = given["out"] or (given["adapter"] or Path("runs") / Path(given["model"]).name) / name

@@ -1,11 +1,12 @@
-"""Which samples give directions and which are measured."""
+"""Which samples give directions and which are measured, and whose files are whose."""
 
 import pytest
 
-from mixtune.analyse.interference.planning import PART, make_plan
+from mixtune.analyse.interference.planning import PART, fingerprint, make_plan
 from mixtune.analyse.interference.settings import InterferenceSettings
-from mixtune.analyse.subject import Task
+from mixtune.analyse.subject import Subject, Task
 from mixtune.data import Message, Sample
+from tiny import tiny_llava
 
 
 def task(name: str, count: int) -> Task:
@@ -60,3 +61,14 @@ def test_parts_are_small() -> None:
 def test_tasks_with_too_few_samples_are_named() -> None:
     with pytest.raises(ValueError, match=r"each task needs 10 samples .* too few have: few \(9\)"):
         make_plan((*TASKS, task("few", 9)), InterferenceSettings(blocks=5))
+
+
+def test_files_of_other_attention_code_are_others() -> None:
+    model, processor = tiny_llava()
+    subject, settings = Subject(model=model, processor=processor, tasks=TASKS), InterferenceSettings()
+    marks = []
+    for code in ("sdpa", "eager", "sdpa"):
+        model.set_attn_implementation(code)
+        marks.append(fingerprint(subject, [], settings))
+    assert marks[0] == marks[2] != marks[1]
+    assert fingerprint(subject, [], settings.model_copy(update={"resamples": 100})) == marks[0]

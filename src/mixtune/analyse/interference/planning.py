@@ -82,11 +82,12 @@ def batches(units: Sequence[Unit], settings: InterferenceSettings) -> Iterator[S
 
 
 def fingerprint(subject: Subject, linears: Sequence[AdaptedLinear], settings: InterferenceSettings) -> str:
-    """Hash of everything the files of an analysis depend on: weights, samples and tasks, banks, settings; not of the
-    settings of the statistics, which are worked out anew each time.
+    """Hash of everything the files of an analysis depend on: weights, attention code, samples and tasks, banks,
+    settings; not of the settings of the statistics, which are worked out anew each time.
     """
     facts: dict[str, Any] = {
         "weights": weights_digest(subject.model),
+        "attention": subject.model.config._attn_implementation,
         "samples": [[task.name, fingerprint_samples(task.samples)] for task in subject.tasks],
         "banks": [each.name for each in linears],
         "settings": settings.model_dump(exclude={*STATISTICS, "layers", "linears"}),
