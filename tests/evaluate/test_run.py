@@ -45,6 +45,16 @@ def test_batch_size_changes_no_answer(preset, tiny_samples, tmp_path) -> None:
         torch.testing.assert_close(others, scores, atol=1e-5, rtol=1e-5)
 
 
+def test_a_model_that_draws_its_routing_answers_alike_each_time(tiny_samples, tmp_path) -> None:
+    samples, model = read(tiny_samples(12)), adapted("mixlora", random_routing=True)
+    settings, state = EvaluateSettings(batch_size=5), torch.get_rng_state()
+    first, second = (evaluate(model, tiny_processor(), samples, settings, tmp_path / name) for name in ("a", "b"))
+    assert first.rows == second.rows
+    assert torch.equal(torch.get_rng_state(), state), "and nobody else's numbers are drawn"
+    other = evaluate(model, tiny_processor(), samples, EvaluateSettings(batch_size=4), tmp_path / "c")
+    assert not torch.equal(comparable(other.rows)[1], comparable(first.rows)[1]), "it does draw"
+
+
 def test_files_hold_what_they_say(tiny_samples, tmp_path) -> None:
     samples = read(tiny_samples(12))
     groups = {"colour": TaskGroup(domain="tiny"), "count": TaskGroup(domain="tiny", split="unseen")}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
+import torch
 
 from mixtune.adapters.layer import MixtureLinear
 from mixtune.adapters.recording import record_routing
@@ -40,9 +42,10 @@ class Answerer:
 
     def rows(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One row a sample, as samples.jsonl has them. Ranking first: the greedy answer grows the shared cache."""
-        prompt, usage_BSLE = self._prompt_pass(samples)
-        ranked = self._rank(samples, prompt) if self.settings.rank else [{} for _ in samples]
-        greedy = self._greedy(samples, prompt) if self.settings.greedy else [{} for _ in samples]
+        with drawn_alike(samples):
+            prompt, usage_BSLE = self._prompt_pass(samples)
+            ranked = self._rank(samples, prompt) if self.settings.rank else [{} for _ in samples]
+            greedy = self._greedy(samples, prompt) if self.settings.greedy else [{} for _ in samples]
         rows = [self._facts(sample) | r | g for sample, r, g in zip(samples, ranked, greedy, strict=True)]
         if usage_BSLE is not None:
             for row, counts_SLE in zip(rows, usage_BSLE, strict=True):
@@ -105,6 +108,14 @@ class Answerer:
         if last in self.tokenizer.all_special_ids:
             stop.add(last)
         return stop - {None}
+
+
+@contextmanager
+def drawn_alike(samples: Sequence[Sample]) -> Iterator[None]:
+    """What is drawn inside (`random_routing`) depends on these samples alone, so a launch can be repeated."""
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(zlib.crc32("\n".join(sample.id for sample in samples).encode()))
+        yield
 
 
 def token_limit(sample: Sample, settings: EvaluateSettings) -> int:

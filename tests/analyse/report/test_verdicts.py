@@ -131,7 +131,7 @@ def test_one_seed_is_said_wherever_a_difference_is() -> None:
 @pytest.mark.parametrize(
     ("arms", "expected"),
     [
-        ({"lora": (0.0, 0.0), "mixlora": (0.03, 0.0)}, "no specialists have finished"),
+        ({"lora": (0.0, 0.0), "mixlora": (0.03, 0.0)}, "the comparison has no specialists"),
         ({"lora": (0.0, 0.0), "specialists": (0.04, None)}, "no other arm has finished"),
         ({"specialists": (0.04, None), "mixlora": (0.03, 0.0)}, "lora has not finished"),
     ],
@@ -139,6 +139,11 @@ def test_one_seed_is_said_wherever_a_difference_is() -> None:
 def test_missing_parts_are_said_and_nothing_is_claimed_of_them(arms, expected) -> None:
     found = compared(arms, arms={name: comparison()["arms"][name] for name in {*arms, "lora"}})
     assert expected in " ".join(words(found).values())
+
+
+def test_specialists_that_are_still_to_come_are_said() -> None:
+    found = compared({"lora": (0.0, 0.0), "mixlora": (0.03, 0.0)}, arms=comparison()["arms"])
+    assert "no specialists have finished" in words(found)["Alone or together"]
 
 
 def test_untuned_models_guessing_and_blind_controls_stand_beside() -> None:

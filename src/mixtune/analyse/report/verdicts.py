@@ -86,7 +86,9 @@ def together_sentence(compared: Compared) -> str:
     """The baseline, trained on all tasks at once, against specialists trained on one each."""
     base, special, gap = compared.baseline, compared.specialists, compared.gap(compared.baseline)
     if special is None:
-        return "What training the tasks together costs is not known: no specialists have finished."
+        planned = any(facts["kind"] == "specialists" for facts in compared.facts.values())
+        why = "no specialists have finished" if planned else "the comparison has no specialists"
+        return f"What training the tasks together costs is not known: {why}."
     if gap is None:
         return (
             f"What training the tasks together costs is not known: {base} has not finished on the specialists' tasks."
