@@ -44,6 +44,9 @@ def test_interference_of_a_fresh_adapter(saved_model, tiny_samples, tmp_path) ->
     assert repeated["groups"] == written["groups"] and repeated["seconds"] == written["seconds"]
     other = call("interference", saved_model, *words, "--out", out, "--seed", 1, "--keep-parts")
     assert other.exit_code == 0 and "already" not in other.output and (out / "parts" / "plan.json").exists()
+    assert "replaces" in other.output and "removes" not in other.output
+    third = call("interference", saved_model, *words, "--out", out, "--seed", 2)
+    assert third.exit_code == 0 and "replaces" in third.output and "removes    3 parts" in third.output
 
 
 def test_routing_of_a_fresh_adapter(saved_model, tiny_samples, tmp_path) -> None:

@@ -55,6 +55,11 @@ def test_untrained_routers_act_but_are_not_in_the_budget(recipe):
     assert found.active > 2 * IN_AND_OUT
 
 
+def test_routers_that_nobody_asks_do_not_act(recipe):
+    found = count(recipe(preset="mixlora", r=2, num_factors=6, random_routing=True))
+    assert found.active == 2 * IN_AND_OUT and found.trained["factors"] == 6 * IN_AND_OUT
+
+
 @pytest.mark.parametrize(
     ("adapter", "field", "value"),
     [

@@ -1,5 +1,6 @@
 """What is run: steps, seeds, sizes, specialists, folders; and arms that cannot be held against each other."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,21 @@ def test_only_chosen_tasks_are_asked_and_an_unknown_one_is_refused(plan, root):
     assert {sample.task for samples in asked.values() for sample in samples} == {"yesno"} and len(asked) == 2
     with pytest.raises(PlanError, match=r"evaluate\.tasks: .*'yesn'; did you mean 'yesno'"):
         plan(evaluate={**judge, "tasks": ["yesno", "yesn"]}, search=search).questions()
+
+
+def test_questions_that_cannot_be_answered_are_refused_before_anything_runs(plan, root):
+    free = root / "test" / "free.jsonl"
+    rows = [json.loads(line) for line in (root / "test" / "samples.jsonl").read_text().splitlines()]
+    rows = [{key: value for key, value in row.items() if key != "options"} for row in rows if row["task"] == "colour"]
+    free.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = {"benchmarks": [str(free)]}
+    with pytest.raises(PlanError, match=r"evaluate\.way: rank, but questions of colour list no options; take greedy"):
+        plan(evaluate=judge).questions()
+    assert plan(evaluate={**judge, "way": "greedy"}).questions()
+    specialists = {"alone": {"kind": "specialists", "adapter": {"preset": "lora"}}}
+    with pytest.raises(PlanError, match=r"arms\.alone: .*no question of yesno; add questions .*evaluate\.tasks"):
+        plan(specialists, evaluate={**judge, "way": "greedy"}).questions()
+    plan(specialists, evaluate={**judge, "way": "greedy", "tasks": ["colour"]}).questions()
 
 
 def test_a_budget_may_be_a_number_or_another_arm(plan):

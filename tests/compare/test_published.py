@@ -1,7 +1,12 @@
-"""The published tables: complete, consistent in themselves, and beside the right arms."""
+"""The published tables: complete, consistent in themselves, and beside the right arms and numbers."""
+
+import json
 
 import pytest
 
+import official_files
+from compare.comparisons import InProcess, comparison, run
+from mixtune.analyse import write_report
 from mixtune.compare.arms import Arm
 from mixtune.compare.published import beside_paper, paper_row, protocols
 from mixtune.compare.settings import ArmSettings
@@ -67,10 +72,37 @@ def test_an_arm_finds_the_row_it_repeats():
 
 
 def test_a_run_stands_beside_the_paper_column_by_column():
-    means = {"a": {"textvqa": 0.4, "VSR": 0.5, "pope": 0.75, "mine": 0.1}}
-    (found,) = beside_paper("conditional-mixlora", {"a": arm({"preset": "lora", "r": 8})}, means)
+    arms, means = {"a": arm({"preset": "lora", "r": 8})}, {"a": {"VSR": 0.5, "pope": 0.75, "mme": 0.6, "mine": 0.1}}
+    (found,) = beside_paper("conditional-mixlora", arms, means, {"a": {"textvqa": 41.5, "pope": 80.0}})
     assert found["paper"]["MME"] == 1312.87 and found["table"] == "Table 1"
-    assert (found["run"]["Text-VQA"], found["run"]["VSR"], found["run"]["Pope"]) == (40.0, 50.0, 75.0)
+    assert (found["run"]["Text-VQA"], found["run"]["VSR"], found["run"]["Pope"]) == (41.5, 50.0, 80.0)
+    assert found["run"]["MME"] is None, "an accuracy is not what stands there"
     assert found["run"]["MNIST"] is None and found["run"]["MMAvg"] is None
     seven = {"a": dict.fromkeys(TABLES["Table 1"]["average"]["over"], 0.5)}
-    assert beside_paper("conditional-mixlora", {"a": arm({"preset": "lora", "r": 8})}, seven)[0]["run"]["MMAvg"] == 50.0
+    assert beside_paper("conditional-mixlora", arms, seven, {})[0]["run"]["MMAvg"] == 50.0
+
+
+def test_the_protocol_of_the_paper_runs_from_official_files_to_its_table(tmp_path):
+    names = ("mme", "textvqa", "vsr", "snli-ve", "cifar10", "cifar100", "mnist", "pope")
+    asked = [f"{name}={official_files.BUILDERS[name](tmp_path / 'files' / name)}" for name in names]
+    arms = {"untuned": {"kind": "untuned"}, "lora": {"adapter": {"preset": "lora", "r": 4}}}
+    arms["mixlora"] = {"adapter": {"preset": "mixlora", "r": 2, "num_factors": 16}}
+    judge = {"benchmarks": asked, "way": "greedy"}
+    settings = comparison(tmp_path, arms=arms, seeds=[0], evaluate=judge, protocol="conditional-mixlora")
+    result = run(tmp_path, settings, InProcess()).result
+    (entry,) = result["results"]
+    assert set(entry["tasks"]) == set(names) and {row["split"] for row in entry["tasks"].values()} == {"unseen"}
+    assert entry["arms"]["lora"]["splits"]["unseen"]["tasks"] == len(names)
+    assert "p_holm" in entry["differences"]["mixlora"]["splits"]["unseen"]
+    rows = {row["arm"]: row for row in result["published"]["rows"] if row["table"] == "Table 1"}
+    assert {name: row["row"]["model"] for name, row in rows.items()} == {
+        "untuned": "LLaVA_Align", "lora": "LoRA", "mixlora": "MixLoRA"
+    }  # fmt: skip
+    own = json.loads((tmp_path / "out" / "lora" / "seed-0" / "evaluation" / "results.json").read_text())
+    numbers = {name: table["numbers"] for name, table in own["benchmarks"].items()}
+    ours = rows["lora"]["run"]
+    assert ours["MME"] == pytest.approx(numbers["mme"]["total"]["value"])
+    assert ours["Text-VQA"] == pytest.approx(100 * numbers["textvqa"]["accuracy"]["value"])
+    assert ours["MMAvg"] == pytest.approx(100 * own["mmavg"]["value"])
+    page = write_report(tmp_path / "out", tmp_path / "page.html").read_text()
+    assert "LLaVA_Align" in page and "SNLI-VE" in page

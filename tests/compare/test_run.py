@@ -108,6 +108,19 @@ def test_changed_settings_are_refused_by_the_field_and_discarded_when_asked(resu
     assert "learning_rate: 0.02" in (root / "changed" / "lora" / "seed-0" / "recipe.yaml").read_text()
 
 
+def test_runs_that_no_point_of_a_search_could_have_made_are_refused_before_it(resumed):
+    root, settings = moved(resumed, "searched", seeds=[0])
+    settings["evaluate"]["validation"] = [str(root / "validation" / "samples.jsonl")]
+    settings["search"] = {"grid": {"learning_rate": [0.02, 0.03]}}
+    launch = InProcess()
+    with pytest.raises(PlanError, match=r"lora/seed-0: train\.learning_rate: was 0\.01, now 0\.02"):
+        run(root, settings, launch)
+    assert not launch.commands
+    settings["search"] = {"grid": {"learning_rate": [0.01]}}
+    assert not run(root, settings, launch).failed
+    assert [words[0] for words in launch.commands] == ["train", "evaluate"], "of the search; the final run was kept"
+
+
 def test_a_search_chooses_for_the_final_runs_and_an_arm_whose_search_failed_is_not_run(tmp_path):
     arms = {"lora": {"adapter": {"preset": "lora", "scaling": 1.0}}, "other": {"adapter": {"preset": "lora"}}}
     settings = comparison(tmp_path, arms=arms, seeds=[0])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mixtune.compare.arms import Arm
+from mixtune.compare.arms import Arm, with_keys
 from mixtune.compare.search import Tried, choose, points, searched, winners
 from mixtune.compare.settings import ArmSettings, Comparison, SearchSettings
 from mixtune.config import Recipe
@@ -52,4 +52,16 @@ def test_an_arm_may_take_over_what_another_found():
         {"output_dir": "o", "base": {}, "arms": arms, "evaluate": {"benchmarks": "x"}, "baseline": "a"}
     )
     assert searched(settings) == ["a", "e"]
-    assert winners(settings, choose(tried(0.1, 0.2))) == {"a": {"k": 1}, "b": {"k": 1}}
+    assert winners(settings, {"b": arm()}, choose(tried(0.1, 0.2))) == {"a": {"k": 1}, "b": {"k": 1}}
+
+
+def test_what_an_arm_sets_itself_or_has_no_place_for_is_not_taken_over():
+    shared = {"hot": {"adapter": {"scaling": 8.0}, "search_as": "a"}, "full": {"search_as": "a"}}
+    settings = Comparison.model_validate(
+        {"output_dir": "o", "base": {}, "arms": {"a": {}, **shared}, "evaluate": {"benchmarks": "x"}, "baseline": "a"}
+    )
+    point = {"train.learning_rate": 1e-3, "adapter.scaling": 2.0}
+    built = {"hot": arm(**shared["hot"]), "full": arm(adapted=False, **shared["full"])}
+    found = winners(settings, built, [Tried(arm="a", point=point, accuracy=1.0, chosen=True)])
+    assert found == {"a": point, "hot": {"train.learning_rate": 1e-3}, "full": {"train.learning_rate": 1e-3}}
+    assert with_keys(built["full"].recipe, found["full"]).train.learning_rate == 1e-3

@@ -62,7 +62,7 @@ def count(recipe: Recipe) -> Parameters:
     """Count on the base's shapes, without its weights. Raises ModelError if its configuration is not on this machine.
 
     Of E factors a conditional router lets r act on an instance; of E experts a linear router lets top_k act on a token
-    (all of them where `dense` is "always"). Routers always act.
+    (all of them where `dense` is "always"). Routers act, unless selections are drawn (`random_routing`).
     """
     model = meta_model(recipe.model)
     if model is None:
@@ -76,7 +76,7 @@ def count(recipe: Recipe) -> Parameters:
         adapted = adapt(model, recipe)
     config: Any = next(iter(adapted.peft_config.values()))
     banks = sum(weight.numel() * _share(adapted, name) for name, weight in factor_parameters(adapted).items())
-    routers = sum(weight.numel() for weight in router_parameters(adapted).values())
+    routers = 0 if config.random_routing else sum(weight.numel() for weight in router_parameters(adapted).values())
     per = "all" if config.context == "none" else config.context
     return Parameters(trained=trainable_breakdown(adapted), active=round(banks) + routers, per=per)
 

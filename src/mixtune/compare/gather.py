@@ -1,4 +1,8 @@
-"""What finished runs left on disk, as answers by task, seed and question."""
+"""What finished runs left on disk, as answers by task, seed and question.
+
+A public benchmark (POPE, TextVQA) is one unseen task, called by its name, whatever parts it has: in a mean over tasks
+it counts once. What its protocol's rule half accepts (TextVQA) counts by its score.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,26 @@ import numpy as np
 
 from mixtune.compare.jobs import BLIND, EVALUATION, RESULTS
 from mixtune.compare.plan import Run
+from mixtune.evaluate.scorers import chance_level
+from mixtune.evaluate.statistics import wilson_bounds
 from mixtune.evaluate.store import SAMPLES, read_lines
 from mixtune.training.checkpoint import RESULT_FILE, read_json
+
+SPLITS = ("seen", "unseen")
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A finished run: its results.json, its answers (right or wrong by question), what is shown with each question, its
-    train_result.json or {}, the accuracies of its blind control by task.
+    """A finished run: its results.json; what each answer is worth (0 to 1), by task and question; what each task is;
+    what each question shows; its train_result.json or {}; the accuracies of its blind control by task.
     """
 
     run: Run
     results: Mapping[str, Any]
-    right: Mapping[str, Mapping[str, bool]]
+    right: Mapping[str, Mapping[str, float]]
     targets: Mapping[str, str]
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pictures: Mapping[str, str] = field(default_factory=dict)
     trained: Mapping[str, Any] = field(default_factory=dict)
     blind: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -38,25 +48,57 @@ def read_finished(run: Run, way: str) -> Finished:
     """
     folder: Path = run.folder / EVALUATION
     rows = [row for row in read_lines(folder / SAMPLES) if run.task in (None, row["task"])]
-    right: dict[str, dict[str, bool]] = defaultdict(dict)
-    for row in rows:
-        if row.get(f"{way}_correct") is not None:
-            right[row["task"]][row["id"]] = bool(row[f"{way}_correct"])
     return Finished(
         run=run,
         results=read_json(folder / RESULTS),
-        right=right,
+        right=_worth(rows, way),
         targets={row["id"]: row["target"] for row in rows},
+        facts=_facts(rows),
         pictures={row["id"]: row["image"] for row in rows if row.get("image")},
         trained=read_json(run.folder / RESULT_FILE) if run.trains else {},
-        blind=_blind(run.folder / BLIND / RESULTS, way) if run.blind else {},
+        blind=_blind(read_lines(run.folder / BLIND / SAMPLES), way) if run.blind else {},
     )
 
 
-def _blind(path: Path, way: str) -> dict[str, dict[str, float]]:
-    tasks = read_json(path)["tasks"]
-    found = {task: row[way] for task, row in tasks.items() if row[way]}
-    return {task: {"mean": row["accuracy"], "low": row["low"], "high": row["high"]} for task, row in found.items()}
+def _place(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The task that a row's answer counts for, and its split."""
+    return (row["task"], row["split"]) if row["split"] in SPLITS else (row.get("benchmark") or row["task"], SPLITS[1])
+
+
+def _worth(rows: Sequence[Mapping[str, Any]], way: str) -> dict[str, dict[str, float]]:
+    """What each answer is worth, by task and question; those that were not given that way are left out."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        correct = row.get(f"{way}_correct")
+        worth = row.get("score") if correct is None and way == "greedy" else correct
+        if worth is not None:
+            found[_place(row)[0]][row["id"]] = float(worth)
+    return dict(found)
+
+
+def _facts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Domain, split, questions and chance of every task."""
+    mine: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        mine[_place(row)].append(row)
+    return {
+        task: {
+            "domain": asked[0]["domain"],
+            "split": split,
+            "n": len(asked),
+            "chance": chance_level([len(row["options"]) for row in asked]),
+        }
+        for (task, split), asked in mine.items()
+    }
+
+
+def _blind(rows: Sequence[Mapping[str, Any]], way: str) -> dict[str, dict[str, float]]:
+    found = {}
+    for task, worth in _worth(rows, way).items():
+        mean = float(np.mean(list(worth.values())))
+        low, high = wilson_bounds(mean, len(worth), CONFIDENCE)
+        found[task] = {"mean": mean, "low": low, "high": high}
+    return found
 
 
 def check_same_questions(finished: Sequence[Finished]) -> None:
@@ -99,7 +141,7 @@ class Table:
     """
 
     def __init__(self, finished: Sequence[Finished], expected: Mapping[str, Mapping[int, int]]):
-        self._right: dict[str, dict[int, dict[str, dict[str, bool]]]] = defaultdict(dict)
+        self._right: dict[str, dict[int, dict[str, dict[str, float]]]] = defaultdict(dict)
         counts: dict[tuple[str, int], int] = defaultdict(int)
         for each in finished:
             key = (each.run.arm, each.run.seed)

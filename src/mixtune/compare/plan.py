@@ -90,7 +90,8 @@ class Plan:
 
     def questions(self) -> dict[tuple[str, ...], list[Sample]]:
         """What is asked at the end and in the search, by the benchmarks' names. Raises PlanError for a task of
-        `evaluate.tasks` without questions; validation questions may lack those that no arm trains on (unseen tasks).
+        `evaluate.tasks` without questions (validation questions may lack those that no arm trains on, unseen tasks),
+        for questions that cannot be answered the way that counts, and for specialists that nothing is asked of.
         """
         judge, base = self.settings.evaluate, self.arms[self.settings.baseline]
         trained = self.data(base.recipe, None).quotas if judge.tasks else {}
@@ -105,7 +106,27 @@ class Plan:
             for task in [task for task in tasks if task not in known]:
                 hint = near(task, known)
                 raise PlanError(f"evaluate.tasks: no question of {', '.join(names)} belongs to {task!r}{hint}")
+        if mistakes := [line for names, samples in found.items() for line in self._unanswerable(names, samples)]:
+            raise PlanError("\n".join(mistakes))
         return found
+
+    def _unanswerable(self, names: Sequence[str], samples: Sequence[Sample]) -> Iterator[str]:
+        """What is wrong with questions: no options to rank, none of a specialist's task."""
+        asked, bare = {sample.task for sample in samples}, sorted({s.task for s in samples if not s.options})
+        if self.settings.evaluate.way == "rank" and bare:
+            yield f"evaluate.way: rank, but questions of {', '.join(bare)} list no options; take greedy"
+        for arm in self.arms.values():
+            tasks = self._specialties(arm, None) if arm.settings.kind == "specialists" else []
+            if missing := sorted(set(tasks) - asked):
+                yield (
+                    f"arms.{arm.name}: specialists are asked their own tasks, and {', '.join(names)} has no question "
+                    f"of {', '.join(missing)}; add questions of them, or name others in evaluate.tasks"
+                )
+
+    def _specialties(self, arm: Arm, size: int | None) -> list[str]:
+        """The tasks that specialists of an arm are trained on, one each."""
+        judged = self.settings.evaluate.tasks
+        return [task for task in self.data(arm.recipe, size).quotas if not judged or task in judged]
 
     def steps(self, arm: Arm, size: int | None, task: str | None = None) -> int:
         """Optimizer steps of one run of an arm."""
@@ -177,8 +198,7 @@ class Plan:
             yield Run(folder=folder, recipe=whole, steps=steps, trains=arm.trains, **common)
             return
         tasks = list(self.data(arm.recipe, size).quotas)
-        judged = self.settings.evaluate.tasks
-        for task in [task for task in tasks if not judged or task in judged]:
+        for task in self._specialties(arm, size):
             steps, place = self.steps(arm, size, task), folder / slug(task)
             train = recipe.train.model_copy(update={"max_steps": steps, "seed": seed, "output_dir": str(place)})
             alone = {"sampling": "weights", "weights": {name: float(name == task) for name in tasks}}

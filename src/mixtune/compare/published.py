@@ -38,11 +38,18 @@ def paper_row(arm: Arm, table: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((row for row in table["rows"] if (row["model"], row["factors"], row["rank"]) == wanted), None)
 
 
-def beside_paper(protocol: str, arms: Mapping[str, Arm], means: Mapping[str, Mapping[str, float]]) -> list[dict]:
+def beside_paper(
+    protocol: str,
+    arms: Mapping[str, Arm],
+    means: Mapping[str, Mapping[str, float]],
+    official: Mapping[str, Mapping[str, float]],
+) -> list[dict]:
     """Rows to print: for every arm and table that has its row, the paper's numbers and the run's own.
 
-    `means` gives accuracies (0 to 1) by arm and task. A task belongs to a column if their names agree but for case and
-    punctuation ("textvqa", "Text-VQA"); the run's average is over the paper's columns, where it has them all.
+    `means` gives accuracies (0 to 1) by arm and task, `official` by arm and benchmark the numbers of their protocols in
+    the paper's unit, which come first. A task or benchmark belongs to a column if their names agree but for case and
+    punctuation ("textvqa", "Text-VQA"); accuracies stand only in columns that the average is over, since others (MME)
+    have another unit. The run's average is over the paper's columns, where it has them all.
     """
     found = []
     for table in protocols()[protocol]["tables"]:
@@ -51,13 +58,24 @@ def beside_paper(protocol: str, arms: Mapping[str, Arm], means: Mapping[str, Map
             if row is None or name not in means:
                 continue
             paper = dict(zip(table["columns"], row["values"], strict=True))
-            mine = {_plain(task): 100 * value for task, value in means[name].items()}
-            ours = {column: mine.get(_plain(column)) for column in table["columns"]}
-            over = [ours[column] for column in table["average"]["over"]]
-            known = [value for value in over if value is not None]
-            ours[table["average"]["column"]] = sum(known) / len(known) if len(known) == len(over) else None
+            ours = _run_row(table, means[name], official.get(name, {}))
             label = {key: row[key] for key in ("model", "factors", "rank")}
             found.append({"arm": name, "table": table["name"], "row": label, "paper": paper, "run": ours})
+    return found
+
+
+def _run_row(
+    table: Mapping[str, Any], means: Mapping[str, float], official: Mapping[str, float]
+) -> dict[str, float | None]:
+    """A run's number in every column of a table, None where it has none."""
+    shares = {_plain(task): 100 * value for task, value in means.items()}
+    numbers, over = {_plain(name): value for name, value in official.items()}, table["average"]["over"]
+    found: dict[str, float | None] = {}
+    for column in table["columns"]:
+        share = shares.get(_plain(column)) if column in over else None
+        found[column] = numbers.get(_plain(column), share)
+    known = [value for value in (found[column] for column in over) if value is not None]
+    found[table["average"]["column"]] = sum(known) / len(known) if len(known) == len(over) else None
     return found
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from mixtune.adapters import MixtureConfig
 from mixtune.compare.arms import Arm
 from mixtune.compare.estimates import LEVEL, METHODS, Estimate, accuracy, difference, holm, joint_p, permutation_p
-from mixtune.compare.gather import Finished, Paired, Table, check_same_questions
+from mixtune.compare.gather import SPLITS, Finished, Paired, Table, check_same_questions
 from mixtune.compare.plan import Plan, Run
 from mixtune.compare.published import beside_paper, protocols
 from mixtune.config import Recipe
 
 FORMAT = 1
-SPLITS = ("seen", "unseen")
+PRINTED = ("accuracy", "total")
 
 
 def results_by_size(plan: Plan, finished: Sequence[Finished]) -> list[dict[str, Any]]:
@@ -55,13 +55,11 @@ def _expected(runs: Sequence[Run], size: int | None) -> dict[str, dict[int, int]
 
 
 def task_facts(finished: Sequence[Finished]) -> dict[str, dict[str, Any]]:
-    """Domain, split, questions and chance of every task, and whatever else the benchmark says of it."""
+    """Domain, split, questions and chance of every task."""
     found: dict[str, dict[str, Any]] = {}
     for each in finished:
-        for task, row in each.results["tasks"].items():
-            if each.run.task in (None, task):
-                known = {key: value for key, value in row.items() if key not in ("rank", "greedy")}
-                found.setdefault(task, known)
+        for task, facts in each.facts.items():
+            found.setdefault(task, dict(facts))
     return dict(sorted(found.items()))
 
 
@@ -203,18 +201,34 @@ def matched(plan: Plan) -> list[str]:
     return lines
 
 
-def published(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def published(plan: Plan, results: Sequence[Mapping[str, Any]], finished: Sequence[Finished]) -> dict[str, Any] | None:
     """The protocol's source and, for every arm with a row in the paper, both rows; of the last data size."""
     if plan.settings.protocol is None:
         return None
     arms = results[-1]["arms"] if results else {}
     means = {name: {task: row["mean"] for task, row in arm["tasks"].items()} for name, arm in arms.items()}
     known = protocols()[plan.settings.protocol]
-    rows = beside_paper(plan.settings.protocol, plan.arms, means)
+    last = [each for each in finished if each.run.data_size in (plan.sizes[-1], None)]
+    rows = beside_paper(plan.settings.protocol, plan.arms, means, {name: official(last, name) for name in arms})
     return {"protocol": plan.settings.protocol, "source": known["source"], "url": known["url"], "rows": rows}
 
 
-def describe(plan: Plan, results: list[dict[str, Any]], rest: Mapping[str, Any]) -> dict[str, Any]:
+def official(finished: Sequence[Finished], arm: str) -> dict[str, float]:
+    """By public benchmark the number of its protocol that papers' tables print, a mean over an arm's runs: accuracy in
+    per cent, of MME the points of perception and cognition together.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for each in finished:
+        for name, table in each.results.get("benchmarks", {}).items() if each.run.arm == arm else ():
+            number = next((table["numbers"][key] for key in PRINTED if key in table["numbers"]), None)
+            if number is not None:
+                found[name].append(number["value"] * (100 if number["unit"] == "share" else 1))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def describe(
+    plan: Plan, results: list[dict[str, Any]], finished: Sequence[Finished], rest: Mapping[str, Any]
+) -> dict[str, Any]:
     """The whole of comparison.json; `rest` is what only the run knows (arms, search, runs, command, versions, ...)."""
     return {
         "format": FORMAT,
@@ -224,6 +238,6 @@ def describe(plan: Plan, results: list[dict[str, Any]], rest: Mapping[str, Any])
         "matched": matched(plan),
         "methods": METHODS,
         "results": results,
-        "published": published(plan, results),
+        "published": published(plan, results, finished),
         **rest,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mixtune.compare.arms import with_keys
 from mixtune.compare.asked import AskedFor
 from mixtune.compare.gather import Finished, read_finished
 from mixtune.compare.jobs import LOG_FILE, Job, JobMaker, Outcome, is_held
@@ -43,7 +44,7 @@ class Comparer:
     """Runs a loaded comparison in `out` on a pool; `command` is kept with the results.
 
     `discard_changed` runs again what the folder holds of other settings; without it that is an error which names what
-    changed, before anything is run.
+    changed, before anything is run (after the search, where it depends on what the search finds).
     """
 
     loaded: Loaded
@@ -63,11 +64,12 @@ class Comparer:
         plan = Plan(self.loaded, self.names, self.out)
         maker = self._maker(plan)
         search = [run for name in searched(plan.settings) for run in self._search_runs(plan, name)]
-        self._check_changed(maker, [*search, *([] if search else plan.runs())])
+        self._check_changed(maker, search)
+        self._check_changed(maker, plan.runs(), self._points(plan))
         self.out.mkdir(parents=True, exist_ok=True)
 
         tried, failed = self._search(plan, maker, search)
-        best = winners(plan.settings, tried)
+        best = winners(plan.settings, plan.arms, tried)
         runs = [run for run in plan.runs(best) if not search or not run.trains or run.arm in best]
         self._check_changed(maker, runs)
         failed += self._all(maker, runs, "runs")
@@ -93,13 +95,29 @@ class Comparer:
             return []
         return plan.search_runs(plan.arms[name], points(plan.settings.search, plan.arms[name]))
 
-    def _check_changed(self, maker: JobMaker, runs: Sequence[Run]) -> None:
-        maker.changed.clear()
+    def _points(self, plan: Plan) -> dict[str, list[dict[str, Any]]]:
+        """What the search may give each arm; one empty point without a search."""
+        search, arms = plan.settings.search, plan.arms
+        return {name: points(search, arm) if search else [{}] for name, arm in arms.items()}
+
+    def _check_changed(
+        self, maker: JobMaker, runs: Sequence[Run], tries: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
+    ) -> None:
+        """Raise PlanError naming folders that hold other runs; with `tries`, other ones whichever of its points an arm
+        is given.
+        """
+        lines: list[str] = []
         for run in runs:
-            maker.job(run)
-        if maker.changed and not self.discard_changed:
+            maker.changed.clear()
+            tried = [run]
+            if tries and run.trains:
+                tried = [replace(run, recipe=with_keys(run.recipe, point)) for point in tries[run.arm]]
+            for each in tried:
+                maker.job(each)
+            lines += [min(maker.changed, key=len)] if len(maker.changed) == len(tried) else []
+        if lines and not self.discard_changed:
             raise PlanError(
-                "these folders hold runs of other settings:\n  " + "\n  ".join(maker.changed) + "\nUse another --out, "
+                "these folders hold runs of other settings:\n  " + "\n  ".join(lines) + "\nUse another --out, "
                 "undo the change, or --discard-changed to run these again."
             )
 
@@ -161,13 +179,13 @@ class Comparer:
             "commit": git_commit(),
             "environment": {name: text for name, text in describe_environment().items() if name != "home"},
         }
-        whole = describe(plan, results_by_size(plan, finished), rest)
+        whole = describe(plan, results_by_size(plan, finished), finished, rest)
         return portable(whole, self.loaded.folder)
 
 
 def validation_score(runs: Sequence[Run], way: str) -> float:
     """Mean accuracy over tasks of one point's run, or of its specialists' runs together."""
-    right: dict[str, Mapping[str, bool]] = {}
+    right: dict[str, Mapping[str, float]] = {}
     for run in runs:
         right |= read_finished(run, way).right
     return float(np.mean([np.mean(list(answers.values())) for answers in right.values()]))

@@ -34,14 +34,18 @@ def searched(settings: Comparison) -> list[str]:
 
 def points(search: SearchSettings, arm: Arm) -> list[dict[str, Any]]:
     """The grid for one arm, without keys that the arm sets itself and, if it has no adapter, those of adapters."""
-    grid = {dotted(key): values for key, values in search.grid.items()}
+    free = _free({dotted(key): values for key, values in search.grid.items()}, arm)
+    return [dict(zip(free, values, strict=True)) for values in itertools.product(*free.values())]
+
+
+def _free(keys: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
+    """Those of dotted `keys` that the arm neither sets itself nor lacks, as one without an adapter lacks its keys."""
     own = {f"{section}.{key}" for section, part in arm.settings.changes.items() for key in part}
     if "adapter.lora_alpha" in own:
         own.add("adapter.scaling")
     if arm.recipe.adapter is None:
-        grid = {key: values for key, values in grid.items() if not key.startswith("adapter.")}
-    free = {key: values for key, values in grid.items() if key not in own}
-    return [dict(zip(free, values, strict=True)) for values in itertools.product(*free.values())]
+        own |= {key for key in keys if key.startswith("adapter.")}
+    return {key: value for key, value in keys.items() if key not in own}
 
 
 def choose(tried: Sequence[Tried]) -> list[Tried]:
@@ -60,8 +64,10 @@ def choose(tried: Sequence[Tried]) -> list[Tried]:
     return [Tried(**{**vars(row), **(mark if row is best else {})}) for row in tried]
 
 
-def winners(settings: Comparison, tried: Sequence[Tried]) -> dict[str, Mapping[str, Any]]:
-    """What each arm found, also those that take over another arm's. An arm whose search failed is left out."""
+def winners(settings: Comparison, arms: Mapping[str, Arm], tried: Sequence[Tried]) -> dict[str, Mapping[str, Any]]:
+    """What each arm found, also those that take over another arm's, but for keys that are not theirs to take. An arm
+    whose search failed is left out.
+    """
     found = {row.arm: row.point for row in tried if row.chosen}
     shared = {name: arm.search_as for name, arm in settings.arms.items() if arm.search_as in found}
-    return found | {name: found[str(other)] for name, other in shared.items()}
+    return found | {name: _free(found[str(other)], arms[name]) for name, other in shared.items()}

@@ -83,6 +83,15 @@ def test_the_best_of_several_is_called_that_and_so_is_plain_lora_that_does_as_we
     ), title
 
 
+def test_a_mixture_that_stands_higher_by_luck_is_named_beside_the_one_that_is_decided() -> None:
+    found = compared(ARMS)
+    gap = found.last["differences"]["mixlora-released"]["splits"]["seen"]
+    gap.update(mean=0.2, decided=False)
+    title = words(found)[""]
+    assert "mixlora, of 3 mixtures the best that is told from lora, is 3.1 points" in title
+    assert "mixlora-released stands higher, but is not decided" in title
+
+
 def test_controls_are_no_mixtures_that_could_win() -> None:
     settings = {**compared(ARMS).content["settings"]}
     settings["arms"] = {"mixlora-published": {"adapter": {"router_trainable": False}}}

@@ -77,7 +77,9 @@ def measure(
     if before := finished(out / FILE, mark, settings):
         say(f"{out / FILE} holds this measurement already; remove it to measure again")
         return before
-    store = PartStore(out, mark)
+    store = PartStore(out, mark, say)
+    if (out / FILE).exists():
+        say(f"replaces   {out / FILE}, which is of other weights, samples or settings; another --out keeps it")
     parts = make_parts(subject, plan, linears, settings, store)
     started, names = time.monotonic(), [task.name for task in subject.tasks]
     measured = groups_and_banks(parts, linears, layers, names, settings)

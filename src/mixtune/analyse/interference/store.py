@@ -19,11 +19,11 @@ PARTS, PLAN = "parts", "plan.json"
 
 
 class PartStore:
-    """Finished parts in `folder`/parts. With another fingerprint than theirs they are removed: they are of another
-    model, other samples or settings. A file that cannot be read counts as not there.
+    """Finished parts in `folder`/parts. With another fingerprint than theirs they are removed, and `say` is told: they
+    are of another model, other samples or settings. A file that cannot be read counts as not there.
     """
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, fingerprint: str, say: Callable[[str], None] = print) -> None:
         self.folder = Path(folder) / PARTS
         path = self.folder / PLAN
         try:
@@ -31,6 +31,8 @@ class PartStore:
         except (OSError, ValueError):
             same = False
         if not same:
+            if count := len(list(self.folder.glob("*.safetensors"))):
+                say(f"removes    {count} parts in {self.folder}, begun with other weights, samples or settings")
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
             write_json(path, {"fingerprint": fingerprint})

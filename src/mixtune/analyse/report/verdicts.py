@@ -56,9 +56,13 @@ def _mixture_headline(compared: Compared) -> str:
     where = f"on {split} tasks"
     if ahead:
         best = max(ahead, key=lambda name: ahead[name]["mean"])
+        highest = max(gaps, key=lambda name: gaps[name]["mean"])
         of = f", the best of {len(gaps)} mixtures," if len(gaps) > 1 else ""
-        more = f" ({len(ahead)} are ahead)" if len(ahead) > 1 else ""
-        return f"{best}{of} is {size_words(ahead[best])} ahead of {base} {where}{more}{_plain_headline(compared)}"
+        of = of if best == highest else f", of {len(gaps)} mixtures the best that is told from {base},"
+        more = [f"{len(ahead)} are ahead"] if len(ahead) > 1 else []
+        more += [f"{highest} stands higher, but is not decided"] if best != highest else []
+        note = f" ({'; '.join(more)})" if more else ""
+        return f"{best}{of} is {size_words(ahead[best])} ahead of {base} {where}{note}{_plain_headline(compared)}"
     if all(verdict(gap) == "behind" for gap in gaps.values()):
         return f"{_all(len(gaps))} behind {base} {where}"
     if len(gaps) == 1:
