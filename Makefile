@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test harness lint bench align clean
+.PHONY: help setup demo test harness cluster lint bench align clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,10 @@ test: $(READY) ## the whole test suite, under ten minutes on two cores
 harness: $(READY) ## the tests with the real lmms-eval, which the suite leaves out where that is not installed
 	$(BIN)/python -m pip install --no-deps --requirement tests/lmms-eval.txt
 	$(BIN)/python -m pytest tests/evaluate/test_harness.py
+
+cluster: $(READY) ## the tests with a real Ray, on a cluster of this machine, which the suite leaves out where that is not installed
+	$(BIN)/python -m pip install --no-deps --requirement tests/ray.txt
+	$(BIN)/python -m pytest tests/compare/test_pools.py
 
 lint: $(READY) ## ruff, the type checker, and the tests of size and of imports
 	$(BIN)/ruff check src tests benchmarks
