@@ -91,3 +91,6 @@ def test_still_pictures_lie_beside_the_page_one_for_each_kind(tmp_path) -> None:
     numbers = json.loads((folder / "report.json").read_text())
     assert numbers["comparison"]["results"] == comparison()["results"]
     assert numbers["analyses"]["interference"]["mixlora"]["summary"] == SMALL["summary"]
+    whole = json.loads((folder / "report-interference.json").read_text())
+    assert whole["groups"] == SMALL["groups"] and (folder / "report-routing.json").exists()
+    assert not (folder / "report-evaluation.json").exists(), "its numbers are in report.json"

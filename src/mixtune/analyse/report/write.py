@@ -74,8 +74,11 @@ def title_of(material: Material) -> str:
 
 
 def write_stills(material: Material, out: Path) -> None:
-    """One picture of each kind for which there are data; the first is named as the page."""
+    """One picture of each kind for which there are data; the first is named as the page, and the others that are of an
+    analysis have all its numbers beside them.
+    """
     drawn: dict[str, Any] = {}
+    measured: dict[str, Mapping[str, Any]] = {}
     if material.comparison:
         drawn["comparison"] = arm_poster(material.comparison, material.settings.title)
     if material.runs:
@@ -86,16 +89,21 @@ def write_stills(material: Material, out: Path) -> None:
     ):
         for label, content in contents.items():
             place = f"-{label.replace('/', '-')}" if len(contents) > 1 and label else ""
-            drawn[name + place] = poster(dict(content))
+            drawn[name + place], measured[name + place] = poster(dict(content)), content
     for number, (name, figure) in enumerate(drawn.items()):
-        save_figure(figure, out.with_suffix(".png") if not number else out.with_name(f"{out.stem}-{name}.png"))
+        path = out.with_name(f"{out.stem}-{name}.png") if number else out.with_suffix(".png")
+        save_figure(figure, path)
+        if number and name in measured:
+            text = json.dumps(measured[name], ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            write_atomic(path.with_suffix(".json"), text + "\n")
 
 
 def numbers(
     material: Material, *, answer: Sequence[Said], scale: Sequence[str], comparisons: Sequence[Comparison]
 ) -> dict[str, Any]:
     """Content of the page's JSON: the words, every comparison, and of each model its results, budget and training log;
-    of the analyses what the page prints as words and tables (their own files have the rest).
+    of the analyses what the page prints as words and tables (their own files, or those beside their pictures, have the
+    rest).
     """
     usage = material.usage
     return {
