@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from mixtune.analyse.subject import AnalysisRequest, model_inputs, read_tasks
+from mixtune.analyse.subject import AnalysisRequest, load_subject, model_inputs, read_tasks
 from mixtune.check.inputs import own_samples
 from mixtune.config import ConfigError, ModelSettings, Recipe, dump_recipe
 from mixtune.data import Collator, Encoder
 from mixtune.evaluate.settings import TaskGroup
 from mixtune.training.checkpoint import RECIPE_FILE
+from mixtune.training.loading import ModelError
 from routed import adapted
 from tiny import TASKS, tiny_llava, tiny_processor, tiny_samples
 
@@ -60,6 +61,19 @@ def test_an_adapter_is_looked_at_on_the_base_it_was_trained_on(tmp_path) -> None
     own = asked.model_copy(update={"dtype": "bfloat16"})
     assert own.base == ModelSettings(name_or_path="elsewhere", dtype="bfloat16", attn_implementation="eager")
     assert (own.describe()["dtype"], own.describe()["attn_implementation"]) == ("bfloat16", "eager")
+
+
+def test_attention_code_that_is_not_here_is_said_to_be_that_of_training(tmp_path) -> None:
+    model, processor = tiny_llava()
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "base")
+    recipe = {"model": {"name_or_path": "base", "attn_implementation": "no_such_code"}, "adapter": {}}
+    recipe |= {"data": {"sources": [{"path": "a.jsonl"}]}, "train": {"output_dir": "o", "learning_rate": 1e-3}}
+    (tmp_path / RECIPE_FILE).write_text(dump_recipe(Recipe.model_validate(recipe)), encoding="utf-8")
+    data = (str(tiny_samples(tmp_path / "data", 3)),)
+    asked = AnalysisRequest(model=str(tmp_path / "base"), data=data, adapter=tmp_path)
+    with pytest.raises(ModelError, match=r"'no_such_code' is what .* was trained with; --attn-implementation"):
+        load_subject(asked)
 
 
 def test_a_recipe_that_cannot_be_read_is_named_only_where_it_is_needed(tmp_path) -> None:

@@ -23,7 +23,7 @@ from mixtune.data import Sample, read_samples
 from mixtune.evaluate.settings import TaskGroup
 from mixtune.training.checkpoint import RECIPE_FILE
 from mixtune.training.environment import describe_environment, versions
-from mixtune.training.loading import load_model, placed
+from mixtune.training.loading import ModelError, load_model, placed
 from mixtune.training.parts import load_adapter, quiet_peft, vision_tower
 
 
@@ -104,8 +104,14 @@ def load_subject(request: AnalysisRequest) -> Subject:
 
     Raises ValueError naming the model, adapter, its recipe, preset, task, file or sample that does not fit.
     """
-    tasks = read_tasks(request)
-    base, processor = load_model(request.base)
+    tasks, settings = read_tasks(request), request.base
+    try:
+        base, processor = load_model(settings)
+    except ModelError as error:
+        if request.attn_implementation or settings.attn_implementation == "sdpa":
+            raise
+        code = f"'{settings.attn_implementation}' is what {request.adapter} was trained with"
+        raise ModelError(f"{error} (attention code {code}; --attn-implementation takes another)") from error
     model = placed(adapted(base, request))
     return Subject(model=model, processor=processor, tasks=tasks)
 
