@@ -142,6 +142,18 @@ def test_a_search_chooses_for_the_final_runs_and_an_arm_whose_search_failed_is_n
     assert json.loads((found / "train_result.json").read_text())["metrics"]["steps"] == 2
 
 
+def test_arms_may_train_the_projector_alone_or_the_whole_language_model(tmp_path):
+    arms = {"lora": {"adapter": {"preset": "lora"}}, "projector": {"train": {"stage": "align"}}}
+    arms["full"] = {"train": {"stage": "full", "learning_rate": 1e-4}}
+    ended = run(tmp_path, comparison(tmp_path, arms=arms, seeds=[0]), InProcess())
+    assert not ended.failed and set(ended.result["results"][0]["differences"]) == {"projector", "full"}
+    facts = ended.result["arms"]
+    assert [facts[name]["stage"] for name in arms] == ["tune", "align", "full"]
+    trained = {name: facts[name]["parameters"] for name in arms}
+    assert trained["projector"]["total"] == trained["projector"]["projector"] == trained["lora"]["projector"]
+    assert trained["full"]["total"] > trained["lora"]["total"] > trained["projector"]["total"]
+
+
 def test_what_leaves_the_machine_names_no_place_on_it(finished, tmp_path):
     root, _, _, ended = finished
     page = write_report(root / "out", tmp_path / "report.html")
