@@ -51,11 +51,15 @@ def test_results_say_what_was_analysed() -> None:
     assert (tuned.describe()["adapter"], tuned.describe()["preset"]) == ("runs/mine", None)
 
 
+def write_recipe(folder: Path, **model) -> None:
+    """The recipe that a training run leaves beside its adapter."""
+    settings = {"model": {"name_or_path": "base", **model}, "data": {"sources": [{"path": "a.jsonl"}]}, "adapter": {}}
+    whole = Recipe.model_validate({**settings, "train": {"output_dir": "runs/mine", "learning_rate": 1e-3}})
+    (folder / RECIPE_FILE).write_text(dump_recipe(whole), encoding="utf-8")
+
+
 def test_an_adapter_is_looked_at_on_the_base_it_was_trained_on(tmp_path) -> None:
-    train = {"output_dir": "runs/mine", "learning_rate": 1e-3}
-    text = {"model": {"name_or_path": "base", "revision": "main", "dtype": "float32", "attn_implementation": "eager"}}
-    whole = Recipe.model_validate({**text, "data": {"sources": [{"path": "a.jsonl"}]}, "train": train, "adapter": {}})
-    (tmp_path / RECIPE_FILE).write_text(dump_recipe(whole), encoding="utf-8")
+    write_recipe(tmp_path, revision="main", dtype="float32", attn_implementation="eager")
     asked = AnalysisRequest(model="elsewhere", data=("a.jsonl",), adapter=tmp_path)
     assert asked.base == ModelSettings(name_or_path="elsewhere", dtype="float32", attn_implementation="eager")
     own = asked.model_copy(update={"dtype": "bfloat16"})
@@ -67,9 +71,7 @@ def test_attention_code_that_is_not_here_is_said_to_be_that_of_training(tmp_path
     model, processor = tiny_llava()
     for part in (model, processor):
         part.save_pretrained(tmp_path / "base")
-    recipe = {"model": {"name_or_path": "base", "attn_implementation": "no_such_code"}, "adapter": {}}
-    recipe |= {"data": {"sources": [{"path": "a.jsonl"}]}, "train": {"output_dir": "o", "learning_rate": 1e-3}}
-    (tmp_path / RECIPE_FILE).write_text(dump_recipe(Recipe.model_validate(recipe)), encoding="utf-8")
+    write_recipe(tmp_path, attn_implementation="no_such_code")
     data = (str(tiny_samples(tmp_path / "data", 3)),)
     asked = AnalysisRequest(model=str(tmp_path / "base"), data=data, adapter=tmp_path)
     with pytest.raises(ModelError, match=r"'no_such_code' is what .* was trained with; --attn-implementation"):

@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from mixtune.compare.estimates import accuracy
 from mixtune.compare.jobs import BLIND, EVALUATION, RESULTS
 from mixtune.compare.plan import Run
 from mixtune.evaluate.scorers import chance_level
-from mixtune.evaluate.statistics import wilson_bounds
+from mixtune.evaluate.settings import SPLITS
 from mixtune.evaluate.store import SAMPLES, read_lines
 from mixtune.training.checkpoint import RESULT_FILE, read_json
-
-SPLITS = ("seen", "unseen")
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +93,8 @@ def _facts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 def _blind(rows: Sequence[Mapping[str, Any]], way: str) -> dict[str, dict[str, float]]:
     found = {}
     for task, worth in _worth(rows, way).items():
-        mean = float(np.mean(list(worth.values())))
-        low, high = wilson_bounds(mean, len(worth), CONFIDENCE)
-        found[task] = {"mean": mean, "low": low, "high": high}
+        seen = accuracy({task: np.array([list(worth.values())])})
+        found[task] = {"mean": seen.mean, "low": seen.low, "high": seen.high}
     return found
 
 

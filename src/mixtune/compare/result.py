@@ -11,10 +11,11 @@ import numpy as np
 from mixtune.adapters import MixtureConfig
 from mixtune.compare.arms import Arm
 from mixtune.compare.estimates import LEVEL, METHODS, Estimate, accuracy, difference, holm, joint_p, permutation_p
-from mixtune.compare.gather import SPLITS, Finished, Paired, Table, check_same_questions
+from mixtune.compare.gather import Finished, Paired, Table, check_same_questions
 from mixtune.compare.plan import Plan, Run
 from mixtune.compare.published import beside_paper, protocols
 from mixtune.config import Recipe
+from mixtune.evaluate.settings import SPLITS
 
 FORMAT = 1
 PRINTED = ("accuracy", "total")

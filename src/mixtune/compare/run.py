@@ -63,15 +63,17 @@ class Comparer:
         """
         plan = Plan(self.loaded, self.names, self.out)
         maker = self._maker(plan)
-        search = [run for name in searched(plan.settings) for run in self._search_runs(plan, name)]
-        self._check_changed(maker, search)
-        self._check_changed(maker, plan.runs(), self._points(plan))
+        tries = self._points(plan)
+        names = searched(plan.settings) if plan.settings.search else []
+        search = [run for name in names for run in plan.search_runs(plan.arms[name], tries[name])]
+        final = [[tuned(run, point) for point in tries[run.arm]] for run in plan.runs()]
+        self._check_changed(maker, [*([run] for run in search), *final])
         self.out.mkdir(parents=True, exist_ok=True)
 
         tried, failed = self._search(plan, maker, search)
         best = winners(plan.settings, plan.arms, tried)
         runs = [run for run in plan.runs(best) if not search or not run.trains or run.arm in best]
-        self._check_changed(maker, runs)
+        self._check_changed(maker, [[run] for run in runs])
         failed += self._all(maker, runs, "runs")
 
         lost = {outcome.job.folder for outcome in failed}
@@ -90,31 +92,19 @@ class Comparer:
             questions={names: AskedFor.of(samples) for names, samples in plan.questions().items()},
         )
 
-    def _search_runs(self, plan: Plan, name: str) -> list[Run]:
-        if plan.settings.search is None:
-            return []
-        return plan.search_runs(plan.arms[name], points(plan.settings.search, plan.arms[name]))
-
     def _points(self, plan: Plan) -> dict[str, list[dict[str, Any]]]:
-        """What the search may give each arm; one empty point without a search."""
-        search, arms = plan.settings.search, plan.arms
-        return {name: points(search, arm) if search else [{}] for name, arm in arms.items()}
+        """What the search may give each arm; one empty point where nothing is searched."""
+        search = plan.settings.search
+        return {name: points(search, arm) if search and arm.trains else [{}] for name, arm in plan.arms.items()}
 
-    def _check_changed(
-        self, maker: JobMaker, runs: Sequence[Run], tries: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
-    ) -> None:
-        """Raise PlanError naming folders that hold other runs; with `tries`, other ones whichever of its points an arm
-        is given.
-        """
+    def _check_changed(self, maker: JobMaker, forms: Sequence[Sequence[Run]]) -> None:
+        """Raise PlanError naming folders that hold another run; `forms` has for each what its run may come to be."""
         lines: list[str] = []
-        for run in runs:
+        for runs in forms:
             maker.changed.clear()
-            tried = [run]
-            if tries and run.trains:
-                tried = [replace(run, recipe=with_keys(run.recipe, point)) for point in tries[run.arm]]
-            for each in tried:
-                maker.job(each)
-            lines += [min(maker.changed, key=len)] if len(maker.changed) == len(tried) else []
+            for run in runs:
+                maker.job(run)
+            lines += [min(maker.changed, key=len)] if len(maker.changed) == len(runs) else []
         if lines and not self.discard_changed:
             raise PlanError(
                 "these folders hold runs of other settings:\n  " + "\n  ".join(lines) + "\nUse another --out, "
@@ -181,6 +171,11 @@ class Comparer:
         }
         whole = describe(plan, results_by_size(plan, finished), finished, rest)
         return portable(whole, self.loaded.folder)
+
+
+def tuned(run: Run, point: Mapping[str, Any]) -> Run:
+    """The run with what a search found for it."""
+    return replace(run, recipe=with_keys(run.recipe, point))
 
 
 def validation_score(runs: Sequence[Run], way: str) -> float:

@@ -27,6 +27,9 @@ class EvaluateSettings(Settings):
     resume: bool = True
 
 
+SPLITS = ("seen", "unseen")
+
+
 class TaskGroup(Settings):
     """Where a task stands in the tables: its ``domain``, and its ``split`` ("seen" or "unseen")."""
 

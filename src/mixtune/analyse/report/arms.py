@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mixtune.analyse.report.compared import SPLITS, Compared
+from mixtune.analyse.report.compared import Compared
 from mixtune.analyse.report.verdicts import blind_mean
 from mixtune.analyse.report.words import DASH, interval, p_value, percent, points, sign_of
+from mixtune.evaluate.settings import SPLITS
 
 Entry = Mapping[str, Any]
 

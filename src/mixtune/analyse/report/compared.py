@@ -11,9 +11,8 @@ from typing import Any
 from mixtune.analyse.palette import series_of
 from mixtune.analyse.report.curves import ALL_TASKS, Curves, Line, log_line, logged_tasks, mean_line
 from mixtune.analyse.runs import EVALUATION, LOG, Run, RunFolders, read_run
+from mixtune.evaluate.settings import SPLITS
 from mixtune.evaluate.store import SAMPLES, read_lines
-
-SPLITS = ("seen", "unseen")
 
 
 @dataclass(frozen=True, kw_only=True)

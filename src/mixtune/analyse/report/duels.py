@@ -7,9 +7,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from mixtune.analyse.report.compared import SPLITS, Compared
+from mixtune.analyse.report.compared import Compared
 from mixtune.analyse.report.drawing import COLOUR_BAR, Bars, Cells, bar_figure, figure_json, ringed
 from mixtune.analyse.report.words import interval, points, sign_of
+from mixtune.evaluate.settings import SPLITS
 
 ROW = 30  # pixels of one arm in the picture of differences
 LEAST = 0.05  # colours end at this difference or beyond

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mixtune.analyse.palette import FAINT, INK, PAPER, SOFT, colour_of
-from mixtune.analyse.report.compared import SPLITS, Compared
+from mixtune.analyse.report.compared import Compared
 from mixtune.analyse.report.words import interval, percent, points
+from mixtune.evaluate.settings import SPLITS
 
 WIDTH, ROW = 12.5, 0.34  # inches: the picture, one arm
 

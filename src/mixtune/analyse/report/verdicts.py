@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mixtune.analyse.report.compared import SPLITS, Compared
+from mixtune.analyse.report.compared import Compared
 from mixtune.analyse.report.gaps import doubt_words, named, size_words, verdict
 from mixtune.analyse.report.versus import arms_sentence, matched_sentence, tie_sentence
 from mixtune.analyse.report.words import Said, listed, percent, plural, points
+from mixtune.evaluate.settings import SPLITS
 
 NEAR = 0.1  # parameter counts within a tenth of each other are called equal
 
